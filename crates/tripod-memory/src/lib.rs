@@ -1,0 +1,54 @@
+//! Pooled buffers and reservations under hard, hierarchical byte budgets.
+//!
+//! A [`MemoryManager`] counts three things against one budget: what is *reserved* ([`Reservation`]:
+//! bytes that somebody allocates elsewhere), what is *used* ([`Buffer`]s handed out) and what is *idle*
+//! (buffers resting in pools). Their sum is never above the limit, and idle bytes never stand in
+//! anyone's way: they go back to the system before a request is refused or waits. Below the root,
+//! [`Budget`]s form a tree in which every limit on the path binds.
+//!
+//! ```
+//! # use tripod_memory::MemoryManager;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let memory = MemoryManager::builder().budget_bytes(64 << 20).build()?;
+//!
+//! let mut buffer = memory.acquire(1500)?;
+//! buffer.fill(0);
+//!
+//! let reservation = memory.reserve(32 << 20).await?;
+//! reservation.try_grow(1 << 20)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where it stops
+//! It counts what goes through it, not what the process allocates. Idle buffers stay until they are in
+//! the way or [`MemoryManager::trim`] is called; nothing expires by time. Budgets are not removed while
+//! their manager's memory lives.
+//!
+//! # How it is put together
+//! `ledger` is a pure state machine that decides; `engine` wraps it and the pools in one lock, frees
+//! and wakes; `budget`, `reserve`, `buffer` and `manager` are handles on the engine. This crate knows
+//! nothing of tasks, runtimes and clocks.
+
+#![allow(unexpected_cfgs, reason = "`loom` is set by hand, with RUSTFLAGS, to run the model")]
+
+mod budget;
+mod buffer;
+mod classes;
+mod engine;
+mod ledger;
+mod manager;
+mod meter;
+mod pool;
+mod reserve;
+mod stats;
+mod sync;
+
+pub use budget::{Budget, BudgetBuilder, BudgetError};
+pub use buffer::{AcquireError, Buffer};
+pub use classes::SizeClassError;
+pub use manager::{BuildError, MemoryManager, MemoryManagerBuilder};
+pub use meter::MeterError;
+pub use reserve::{Reservation, Reserve, ReserveError};
+pub use stats::MemoryStats;

@@ -1,0 +1,233 @@
+//! Reservations: bytes promised to somebody who allocates them elsewhere, and the wait for them.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::budget::Budget;
+use crate::ledger::{Answer, Kind, Ticket};
+use crate::sync::{AtomicU64, Ordering};
+
+/// A wait for a [`Reservation`]; comes from [`Budget::reserve`] and
+/// [`MemoryManager::reserve`](crate::MemoryManager::reserve).
+///
+/// # Order
+/// First come, first served, by the first poll. A request that does not fit holds up those behind it
+/// that need the budget it waits for, however small they are, so a large one is not starved. It does not
+/// hold up those that do not need that budget: a full child leaves its siblings alone.
+///
+/// [`acquire`](Budget::acquire) and [`Reservation::try_grow`] do not stand in this line. Whoever calls
+/// them has been admitted already; made to wait behind requests that wait for it to finish, it never
+/// would.
+///
+/// # Cancel-safety
+/// Dropping it at any time loses nothing: a place in line is given up, and bytes that were granted but
+/// not taken go to the next in line.
+///
+/// # Output
+/// [`ReserveError::Unsatisfiable`] at once (without a wait) if a budget on the path is smaller than the
+/// request; no other error.
+///
+/// # Panics
+/// If polled after it is ready.
+#[must_use = "a reservation is requested when the future is polled"]
+pub struct Reserve {
+    budget: Budget,
+    bytes: u64,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Idle,
+    /// In line, or granted and not taken: the ledger knows which.
+    InLine(Ticket),
+    Done,
+}
+
+impl Reserve {
+    pub(crate) fn new(budget: Budget, bytes: u64) -> Self {
+        Self { budget, bytes, stage: Stage::Idle }
+    }
+
+    /// Asks the ledger where the request stands; none while it waits.
+    fn advance(&mut self, cx: &Context<'_>) -> Option<Result<(), ReserveError>> {
+        // Cloned before the lock is taken: a waker is foreign code.
+        let waker = cx.waker().clone();
+        let engine = self.budget.engine();
+        let node = self.budget.node();
+        match self.stage {
+            Stage::Idle => match engine.request(node, self.bytes, waker) {
+                Ok(Answer::Granted) => Some(Ok(())),
+                Ok(Answer::Waiting(ticket)) => {
+                    self.stage = Stage::InLine(ticket);
+                    None
+                }
+                Err(error) => Some(Err(error)),
+            },
+            Stage::InLine(ticket) => (!engine.still_waits(node, ticket, waker)).then_some(Ok(())),
+            Stage::Done => panic!("`Reserve` polled after it was ready"),
+        }
+    }
+}
+
+impl Future for Reserve {
+    type Output = Result<Reservation, ReserveError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(answer) = self.advance(cx) else {
+            return Poll::Pending;
+        };
+        self.stage = Stage::Done;
+        Poll::Ready(answer.map(|()| Reservation::granted(self.budget.clone(), self.bytes)))
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        if let Stage::InLine(ticket) = self.stage {
+            self.budget.engine().cancel(self.budget.node(), ticket, self.bytes);
+        }
+    }
+}
+
+impl fmt::Debug for Reserve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reserve")
+            .field("bytes", &self.bytes)
+            .field("budget", &self.budget.path())
+            .field("stage", &self.stage)
+            .finish()
+    }
+}
+
+/// Bytes promised to its holder until it is dropped.
+///
+/// It stands for memory that the holder allocates by itself. Buffers are charged on their own, not
+/// against a reservation.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::MemoryManager;
+/// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+/// let reservation = memory.try_reserve(600)?;
+/// reservation.try_grow(300)?;
+/// assert!(reservation.try_grow(200).is_err());
+/// assert_eq!(reservation.shrink(700), 700);
+/// assert_eq!(reservation.bytes(), 200);
+/// drop(reservation);
+/// assert_eq!(memory.stats().reserved_bytes, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a reservation is given back when it is dropped"]
+pub struct Reservation {
+    budget: Budget,
+    /// Written under the engine's lock alone.
+    bytes: AtomicU64,
+}
+
+impl Reservation {
+    /// Wraps `bytes` that are charged to `budget` already.
+    pub(crate) fn granted(budget: Budget, bytes: u64) -> Self {
+        Self { budget, bytes: AtomicU64::new(bytes) }
+    }
+
+    /// Returns how many bytes are held now.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns the budget it counts against.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Adds `bytes` if they are free now, even while others wait in line.
+    ///
+    /// It never waits: its holder is admitted, and those who wait may be waiting for it.
+    ///
+    /// # Errors
+    /// [`ReserveError::WouldWait`] if they are not free, [`ReserveError::Unsatisfiable`] if the grown
+    /// reservation would be larger than a budget on its path. It is unchanged then.
+    pub fn try_grow(&self, bytes: u64) -> Result<(), ReserveError> {
+        self.budget.engine().try_grow(self.budget.node(), &self.bytes, bytes)
+    }
+
+    /// Moves `bytes` to `other`, or all that is held if that is less; returns how many were moved.
+    ///
+    /// They are never free in between, so a request in line cannot take them. None are moved
+    /// unless both count against the same budget.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+    /// let (ending, growing) = (memory.try_reserve(600)?, memory.try_reserve(400)?);
+    /// assert_eq!(ending.move_to(&growing, 100), 100);
+    /// assert_eq!((ending.bytes(), growing.bytes()), (500, 500));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn move_to(&self, other: &Self, bytes: u64) -> u64 {
+        let engine = self.budget.engine();
+        let same_budget =
+            Arc::ptr_eq(engine, other.budget.engine()) && self.budget.node() == other.budget.node();
+        // Within one reservation nothing would change.
+        if !same_budget || std::ptr::eq(self, other) {
+            return 0;
+        }
+        engine.move_between(&self.bytes, &other.bytes, bytes)
+    }
+
+    /// Gives `bytes` back, or all that is held if that is less; returns how many went back.
+    pub fn shrink(&self, bytes: u64) -> u64 {
+        self.budget.engine().shrink(self.budget.node(), &self.bytes, bytes)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let bytes = self.bytes();
+        self.budget.engine().release(Kind::Reserved, self.budget.node(), bytes);
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("bytes", &self.bytes())
+            .field("budget", &self.budget.path())
+            .finish()
+    }
+}
+
+/// Why bytes were not reserved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReserveError {
+    /// No wait could help: the budget is smaller than the request.
+    #[error("{needed_bytes} bytes are more than the whole budget `{budget}` of {budget_bytes}")]
+    Unsatisfiable {
+        /// The bytes the reservation would have, all in all.
+        needed_bytes: u64,
+        /// The budget's limit in bytes.
+        budget_bytes: u64,
+        /// The budget's path.
+        budget: Arc<str>,
+    },
+    /// They are not free now, or others are next.
+    #[error(
+        "{needed_bytes} bytes would wait: budget `{budget}` has {free_bytes} free, \
+         {waiting} requests are in line"
+    )]
+    WouldWait {
+        /// The bytes asked for.
+        needed_bytes: u64,
+        /// What the budget has left, in bytes; may be enough while others are next.
+        free_bytes: u64,
+        /// How many requests wait in the whole manager.
+        waiting: usize,
+        /// The path of the lowest budget that lacks room, or of the one asked if others are next.
+        budget: Arc<str>,
+    },
+}

@@ -1,0 +1,16 @@
+//! The lock, the condition variable and the atomic that the engine uses.
+//!
+//! They are the standard library's, or loom's under `--cfg loom`, so that a model can try every
+//! interleaving of the same code. `Arc` stays the standard library's in both: loom's has no `Weak`,
+//! which the observed gauges need, and no order here depends on a reference count.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{
+    Condvar, Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};

@@ -1,0 +1,177 @@
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use tripod_memory::{Budget, MemoryManager, Reservation, Reserve};
+
+use crate::manager;
+
+/// A small generator with a seed that failures print; quality does not matter here.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+struct Unpark(Thread, AtomicBool);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.1.store(true, Ordering::SeqCst);
+        self.0.unpark();
+    }
+}
+
+/// Waits by parking: a lost wakeup hangs the test.
+fn block_on(reserve: Reserve) -> Reservation {
+    let unpark = Arc::new(Unpark(thread::current(), AtomicBool::new(false)));
+    let waker = Waker::from(unpark.clone());
+    let mut reserve = pin!(reserve);
+    loop {
+        match reserve.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(granted) => return granted.expect("requests are within the limit"),
+            Poll::Pending => {
+                while !unpark.1.swap(false, Ordering::SeqCst) {
+                    thread::park();
+                }
+            }
+        }
+    }
+}
+
+const BUDGET: u64 = 100_000;
+
+/// One thread's mix of everything that may go on at once.
+fn work(memory: &MemoryManager, budget: &Budget, held_now: &AtomicU64, seed: u64) {
+    let mut random = Random(seed);
+    for _ in 0..4000 {
+        let bytes = 1 + random.below(30_000);
+        match random.below(8) {
+            0 | 1 => {
+                let reservation = block_on(budget.reserve(bytes));
+                let before = held_now.fetch_add(bytes, Ordering::SeqCst);
+                assert!(before + bytes <= BUDGET, "seed {seed}: the budget is passed");
+                held_now.fetch_sub(bytes, Ordering::SeqCst);
+                drop(reservation);
+            }
+            2 => {
+                // Cancelled wherever it stands: in line, granted, or taken.
+                let mut reserve = pin!(budget.reserve(bytes));
+                let mut cx = Context::from_waker(Waker::noop());
+                for _ in 0..=random.below(2) {
+                    if reserve.as_mut().poll(&mut cx).is_ready() {
+                        break;
+                    }
+                    thread::yield_now();
+                }
+            }
+            3 => {
+                if let Ok(reservation) = budget.try_reserve(bytes) {
+                    let _ = reservation.try_grow(random.below(30_000));
+                    reservation.shrink(random.below(30_000));
+                }
+            }
+            4 => {
+                memory.trim();
+            }
+            _ => {
+                if let Ok(mut buffer) = budget.acquire(bytes as usize) {
+                    buffer.fill(seed as u8);
+                    thread::yield_now();
+                    assert!(
+                        buffer.iter().all(|&byte| byte == seed as u8),
+                        "two holders, seed {seed}"
+                    );
+                }
+            }
+        }
+        let stats = memory.stats();
+        assert!(stats.committed_bytes <= BUDGET, "seed {seed}: {stats:?}");
+    }
+}
+
+#[test]
+fn eight_threads_lose_no_byte_and_no_wakeup() {
+    let memory = manager(BUDGET);
+    let outer = memory.budget("outer").limit_bytes(70_000).create().unwrap();
+    let inner = outer.budget("inner").limit_bytes(40_000).create().unwrap();
+    let budgets = [memory.root().clone(), outer, inner];
+    let held_now = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for index in 0..8 {
+            let (memory, held_now, budget) = (&memory, &held_now, &budgets[index % 3]);
+            scope.spawn(move || work(memory, budget, held_now, 0x9E37_79B9 + index as u64));
+        }
+    });
+    let stats = memory.stats();
+    assert_eq!((stats.reserved_bytes, stats.used_bytes, stats.waiting), (0, 0, 0), "{stats:?}");
+    assert!(stats.peak_bytes <= BUDGET);
+    assert!(budgets.iter().all(|budget| budget.used_bytes() == 0));
+    assert!(budgets.iter().all(|budget| budget.peak_bytes() <= budget.limit_bytes()));
+    assert_eq!(memory.trim(), stats.idle_bytes);
+    assert_eq!(memory.stats().committed_bytes, 0);
+}
+
+#[test]
+fn no_acquire_is_refused_while_at_most_half_is_checked_out() {
+    const THREADS: usize = 32;
+    let classes = [1024, 2048, 4096, 8192];
+    // Each thread has at most one buffer out, so half of the budget suffices for all of them.
+    let memory = manager((2 * THREADS * 8192) as u64);
+    let start = Barrier::new(THREADS);
+    let refused = AtomicU64::new(0);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for index in 0..THREADS {
+            let (memory, start, refused, over) = (&memory, &start, &refused, &over);
+            scope.spawn(move || {
+                let mut random = Random(1 + index as u64);
+                start.wait();
+                for _ in 0..2000 {
+                    match memory.acquire(classes[random.below(4) as usize]) {
+                        Ok(buffer) => drop(buffer),
+                        Err(_) => drop(refused.fetch_add(1, Ordering::Relaxed)),
+                    }
+                    let stats = memory.stats();
+                    over.fetch_or(stats.committed_bytes > stats.budget_bytes, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(refused.into_inner(), 0);
+    assert!(!over.into_inner());
+    let stats = memory.stats();
+    assert_eq!(stats.hits + stats.misses, THREADS as u64 * 2000, "every acquire is counted once");
+    assert_eq!(stats.used_bytes, 0);
+}
+
+#[test]
+fn with_idle_buffers_of_the_wrong_class_filling_the_budget_none_is_refused() {
+    const THREADS: usize = 32;
+    // Large enough that giving one back to the system takes long, so that others look meanwhile.
+    const IDLE: usize = 1 << 20;
+    let memory = manager((THREADS * IDLE) as u64);
+    let start = Barrier::new(THREADS);
+    for round in 0..20 {
+        let fill = [(); THREADS].map(|()| memory.acquire(IDLE).unwrap());
+        drop(fill);
+        assert_eq!(memory.stats().idle_bytes, memory.stats().budget_bytes);
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                let (memory, start) = (&memory, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let buffers = [IDLE / 4; 2].map(|len| memory.acquire(len));
+                    assert!(buffers.iter().all(Result::is_ok), "round {round}: {buffers:?}");
+                });
+            }
+        });
+    }
+}
