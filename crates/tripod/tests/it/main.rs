@@ -1,0 +1,3 @@
+//! The three legs together.
+
+mod joined;
