@@ -1,0 +1,282 @@
+//! Runs one command: starts it, collects its output, and stops it when it has to end.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::pin::pin;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::{Pid, Signal, test_kill_process_group};
+use tokio::net::unix::pipe;
+use tripod::{MemoryManager, StopReason, TaskContext};
+
+use super::capture::{Capture, Stream};
+use super::watch::{MARKER, Subject, Watch, Watching, own_marker};
+use crate::process::cgroup::{CgroupRoot, CommandGroup};
+use crate::process::reaper::{Child, Exit, ExitStatus, Reaper};
+use crate::process::tree;
+
+/// How long a command that ran out of time has between SIGTERM and SIGKILL.
+pub(crate) const TERMINATE_GRACE: Duration = Duration::from_secs(1);
+/// How long the output of an ended command is waited for when something still holds its pipe.
+const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+/// How long, and how often, the end of what a command left in the background is waited for.
+const GROUP_GRACE: Duration = Duration::from_secs(5);
+const GROUP_LOOK_EVERY: Duration = Duration::from_millis(1);
+/// How often SIGKILL is repeated, for processes forked while the tree was being read.
+const KILL_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// What every command of a run needs.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    pub(crate) memory: MemoryManager,
+    pub(crate) reaper: Reaper,
+    pub(crate) watch: Arc<Watch>,
+    /// Where each command gets a control group of its own, if the system lets us make some.
+    pub(crate) groups: Option<CgroupRoot>,
+}
+
+/// A command to run.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub(crate) number: u64,
+    pub(crate) attempt: u32,
+    pub(crate) script: OsString,
+    pub(crate) parameters: Vec<OsString>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Exited(ExitStatus),
+    TimedOut,
+    /// It was over its reservation and the budget had nothing left.
+    OutOfMemory,
+    /// The run was interrupted.
+    Killed,
+    /// It could not be started, or its output could not be kept.
+    Error(String),
+}
+
+impl Outcome {
+    pub(crate) fn is_success(&self) -> bool {
+        *self == Self::Exited(ExitStatus::Code(0))
+    }
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) outcome: Outcome,
+    pub(crate) output: Capture,
+    pub(crate) started: SystemTime,
+    pub(crate) wall_time: Duration,
+    pub(crate) user_time: Duration,
+    pub(crate) system_time: Duration,
+    /// `None` for a command that was too small and too short to be measured.
+    pub(crate) memory_peak_bytes: Option<u64>,
+    pub(crate) memory_reserved_bytes: u64,
+}
+
+/// Runs `spec` to its end, or to that of the task it runs in.
+pub(crate) async fn run(environment: &Environment, spec: Spec, context: &TaskContext) -> Finished {
+    let mut finished = Finished {
+        outcome: Outcome::Killed,
+        output: Capture::new(environment.memory.clone()),
+        started: SystemTime::now(),
+        wall_time: Duration::ZERO,
+        user_time: Duration::ZERO,
+        system_time: Duration::ZERO,
+        memory_peak_bytes: None,
+        memory_reserved_bytes: 0,
+    };
+    let clock = Instant::now();
+    finished.outcome = match start(environment, &spec, context) {
+        Ok(started) => follow(started, context, &mut finished).await,
+        Err(error) => Outcome::Error(describe_start_error(&error)),
+    };
+    finished.wall_time = clock.elapsed();
+    finished
+}
+
+/// A command that was started, and all that is held for it.
+struct Started {
+    child: Child,
+    watching: Watching,
+    group: Option<Arc<CommandGroup>>,
+    out: pipe::Receiver,
+    err: pipe::Receiver,
+}
+
+fn start(environment: &Environment, spec: &Spec, context: &TaskContext) -> io::Result<Started> {
+    let (out, out_writer) = io::pipe()?;
+    let (err, err_writer) = io::pipe()?;
+    let marker = own_marker(spec.number, spec.attempt);
+    let group = match &environment.groups {
+        Some(groups) => Some(Arc::new(groups.command(&marker)?)),
+        None => None,
+    };
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "--"]).arg(&spec.script).arg("sh").args(&spec.parameters);
+    command.env(MARKER, &marker).process_group(0);
+    command.stdin(Stdio::null()).stdout(out_writer).stderr(err_writer);
+    if let Some(group) = &group {
+        group.enter_on_exec(&mut command)?;
+    }
+    let (number, context) = (spec.number, context.clone());
+    let subject = Subject { number, marker, context, group: group.clone() };
+    let watching = environment.watch.add(subject);
+    let child = environment.reaper.spawn(&mut command)?;
+    watching.started(child.pid);
+    let (out, err) = (receiver(out)?, receiver(err)?);
+    Ok(Started { child, watching, group, out, err })
+}
+
+fn receiver(reader: io::PipeReader) -> io::Result<pipe::Receiver> {
+    pipe::Receiver::from_owned_fd(reader.into())
+}
+
+fn describe_start_error(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ArgumentListTooLong => {
+            "the command line is longer than the system allows; pass long data by file".to_owned()
+        }
+        io::ErrorKind::InvalidInput => {
+            "the argument contains a NUL byte; separate arguments by NUL with -0".to_owned()
+        }
+        _ => format!("cannot start /bin/sh: {error}"),
+    }
+}
+
+/// Collects the output of `started` until it has ended.
+async fn follow(started: Started, context: &TaskContext, finished: &mut Finished) -> Outcome {
+    let Started { mut child, watching, group, out, err } = started;
+    let pid = child.pid;
+    let mut output_error = None;
+    let (exit, reason) = {
+        let output = &mut finished.output;
+        let mut collected = pin!(collect(out, err, output, &mut output_error));
+        let mut ended = pin!(wait_or_stop(&mut child, group.as_deref(), context));
+        let mut output_open = true;
+        let end = loop {
+            tokio::select! {
+                () = &mut collected, if output_open => output_open = false,
+                end = &mut ended => break end,
+            }
+        };
+        if output_open {
+            // Ends at once unless a process that left the command's process group holds the pipe.
+            let _ = tokio::time::timeout(OUTPUT_GRACE, collected).await;
+        }
+        end
+    };
+    let Some(exit) = exit else {
+        return Outcome::Error("lost track of the process".to_owned());
+    };
+    if exit.leaves_group {
+        until_group_is_gone(pid).await;
+    }
+    finished.user_time = exit.user_time;
+    finished.system_time = exit.system_time;
+    finished.memory_peak_bytes = peak_bytes(&exit, &watching);
+    finished.memory_reserved_bytes = context.memory().map_or(0, |reservation| reservation.bytes());
+    let was_stopped = watching.was_stopped();
+    watching.end();
+    if let Some(error) = output_error {
+        return Outcome::Error(format!("its output could not be kept: {error}"));
+    }
+    match reason {
+        Some(StopReason::TimedOut) => Outcome::TimedOut,
+        Some(_) => Outcome::Killed,
+        None if was_stopped => Outcome::OutOfMemory,
+        None => Outcome::Exited(exit.status),
+    }
+}
+
+/// Waits until the processes that were stopped with the command have given their memory back.
+async fn until_group_is_gone(pid: i32) {
+    let Some(group) = Pid::from_raw(pid) else { return };
+    let gone = async {
+        while test_kill_process_group(group).is_ok() {
+            tokio::time::sleep(GROUP_LOOK_EVERY).await;
+        }
+    };
+    // A process that does not end in that time is in an uninterruptible sleep.
+    let _ = tokio::time::timeout(GROUP_GRACE, gone).await;
+}
+
+/// The most memory that the command had: the larger of the highest sampled sum over its tree and
+/// the kernel's figure for the largest of its processes.
+fn peak_bytes(exit: &Exit, watching: &Watching) -> Option<u64> {
+    let sampled_bytes = Some(watching.usage().peak_bytes).filter(|bytes| *bytes > 0);
+    sampled_bytes.max(exit.process_peak_bytes)
+}
+
+/// Waits for the child to end; stops it when the task is cancelled or has run out of time.
+async fn wait_or_stop(
+    child: &mut Child,
+    group: Option<&CommandGroup>,
+    context: &TaskContext,
+) -> (Option<Exit>, Option<StopReason>) {
+    let pid = child.pid;
+    let exit = &mut child.exit;
+    tokio::select! {
+        exit = &mut *exit => return (exit.ok(), None),
+        () = context.cancelled() => {}
+    }
+    let reason = context.stop_reason();
+    if reason == Some(StopReason::TimedOut) {
+        tree::signal_tree(pid, Signal::TERM);
+        if let Ok(exit) = tokio::time::timeout(TERMINATE_GRACE, &mut *exit).await {
+            return (exit.ok(), reason);
+        }
+    }
+    loop {
+        match group {
+            Some(group) => group.kill(),
+            None => tree::signal_tree(pid, Signal::KILL),
+        }
+        if let Ok(exit) = tokio::time::timeout(KILL_AGAIN_AFTER, &mut *exit).await {
+            return (exit.ok(), reason);
+        }
+    }
+}
+
+/// Reads both streams to their end.
+async fn collect(
+    out: pipe::Receiver,
+    err: pipe::Receiver,
+    output: &mut Capture,
+    failure: &mut Option<io::Error>,
+) {
+    let (mut out_open, mut err_open) = (true, true);
+    // Room for all that a pipe holds by default.
+    let mut bytes = vec![0; 64 << 10];
+    while out_open || err_open {
+        let (stream, read) = tokio::select! {
+            ready = out.readable(), if out_open => {
+                (Stream::Out, ready.and_then(|()| out.try_read(&mut bytes)))
+            }
+            ready = err.readable(), if err_open => {
+                (Stream::Err, ready.and_then(|()| err.try_read(&mut bytes)))
+            }
+        };
+        let open = match stream {
+            Stream::Out => &mut out_open,
+            Stream::Err => &mut err_open,
+        };
+        match read {
+            Ok(0) => *open = false,
+            Ok(len) if failure.is_none() => *failure = output.append(stream, &bytes[..len]).err(),
+            // After a failure the rest is read and dropped, so that the command is not blocked.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                *open = false;
+                failure.get_or_insert(error);
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Starts children and reports their end with the resources they used.
+//!
+//! One thread waits for all children at once (`waitid(P_ALL)`), because a child subreaper also has
+//! to reap the orphans it adopts, and because only `wait4(2)` tells what a child has used. Nothing
+//! else in this process may wait for children.
+#![allow(unsafe_code, reason = "wait4, for the resource usage, is not offered by a safe crate")]
+
+use std::collections::HashMap;
+use std::io;
+use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::sync::oneshot;
+
+/// How a child ended and what it used, its own descendants that were waited for included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) status: ExitStatus,
+    pub(crate) user_time: Duration,
+    pub(crate) system_time: Duration,
+    /// The largest resident set that any one process of the tree had, in bytes. `None` for a small
+    /// one: the kernel counts the moment before exec too, when the child was as large as the
+    /// engine, so that nothing below that can be known.
+    pub(crate) process_peak_bytes: Option<u64>,
+    /// Whether processes of its group were still on their way out when it was reaped.
+    pub(crate) leaves_group: bool,
+}
+
+/// An exit code, or the signal that ended the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExitStatus {
+    Code(u8),
+    Signal(i32),
+}
+
+/// A child that was started.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) pid: i32,
+    pub(crate) exit: oneshot::Receiver<Exit>,
+}
+
+/// Starts children, each in a process group of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Reaper {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The children that were started and not yet reaped.
+    children: Mutex<HashMap<i32, oneshot::Sender<Exit>>>,
+    started: Condvar,
+}
+
+impl Reaper {
+    /// Starts the thread that waits.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub(crate) fn start() -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let reaper = Self { shared: Arc::clone(&shared) };
+        std::thread::Builder::new().name("reaper".to_owned()).spawn(move || shared.reap_all())?;
+        Ok(reaper)
+    }
+
+    /// Starts `command`.
+    ///
+    /// When it ends, whatever is left of its process group is stopped.
+    ///
+    /// # Errors
+    /// If the program cannot be started: an argument list that is too long, no processes left.
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        // Held while the child starts, so that it cannot be reaped before it is known.
+        let mut children = self.shared.lock();
+        let child = command.spawn()?;
+        let pid = i32::try_from(child.id()).expect("a process id fits");
+        let (sender, exit) = oneshot::channel();
+        children.insert(pid, sender);
+        self.shared.started.notify_one();
+        Ok(Child { pid, exit })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, oneshot::Sender<Exit>>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reap_all(&self) {
+        loop {
+            match wait_for_any_end() {
+                Ok(pid) => self.reap(pid),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // There is no child.
+                Err(_) => self.wait_for_a_child(),
+            }
+        }
+    }
+
+    /// Blocks until there is a child to wait for.
+    fn wait_for_a_child(&self) {
+        let children = self.lock();
+        let waited = self.started.wait_while(children, |children| children.is_empty());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn reap(&self, pid: i32) {
+        let Some(sender) = self.lock().remove(&pid) else {
+            // An orphan that was adopted.
+            wait4(pid);
+            return;
+        };
+        let group = Pid::from_raw(pid);
+        // What the command left in the background ends with it.
+        let stop_group = || group.map(|group| kill_process_group(group, Signal::KILL));
+        stop_group();
+        if let Some(mut exit) = wait4(pid) {
+            exit.leaves_group = stop_group().is_some_and(|stopped| stopped.is_ok());
+            // Nobody listens when the run is being torn down.
+            let _ = sender.send(exit);
+        }
+    }
+}
+
+/// Blocks until some child has ended, and leaves it a zombie for now, so that its process group id
+/// cannot be taken by another.
+fn wait_for_any_end() -> io::Result<i32> {
+    // SAFETY: all zeroes is a valid value of this plain C struct.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: `info` is valid for writing for the length of the call.
+    let failed = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a successful `waitid` has filled in the fields of a SIGCHLD.
+    Ok(unsafe { info.si_pid() })
+}
+
+fn wait4(pid: i32) -> Option<Exit> {
+    let mut status = 0;
+    // SAFETY: all zeroes is a valid value of this plain C struct.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for writing for the length of the call.
+    let reaped = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) };
+    (reaped == pid).then(|| Exit {
+        status: ExitStatus::from_raw(status),
+        user_time: duration(usage.ru_utime),
+        system_time: duration(usage.ru_stime),
+        process_peak_bytes: (usage.ru_maxrss > own_peak_kibibytes())
+            .then(|| u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024),
+        leaves_group: false,
+    })
+}
+
+fn own_peak_kibibytes() -> libc::c_long {
+    // SAFETY: all zeroes is a valid value of this plain C struct.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is valid for writing for the length of the call.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    usage.ru_maxrss
+}
+
+impl ExitStatus {
+    fn from_raw(status: libc::c_int) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signal(libc::WTERMSIG(status))
+        } else {
+            Self::Code(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::from_secs(seconds) + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+}
