@@ -541,4 +541,46 @@ mod tests {
         let outlooks = [outlook(u64::MAX), outlook(1 << 20), outlook(1 << 30)];
         assert_eq!(next_look(outlooks.into_iter()), Some(LOOK_EVERY_MIN));
     }
+
+    /// The context of a task that holds a reservation.
+    async fn context(tripod: &tripod::Tripod) -> TaskContext {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let task = tripod::Task::with_context(|context| async move {
+            let _ = sender.send(context);
+            std::future::pending::<()>().await;
+        });
+        drop(tripod.submit(task.memory_bytes(1 << 30)).unwrap());
+        receiver.await.unwrap()
+    }
+
+    /// Says whether a process with the marker of command 1 outlives a look of `watch`.
+    fn survives_a_look(watch: &Watch) -> bool {
+        let mut child = std::process::Command::new("/bin/sh")
+            .args(["-c", "echo up; read line"])
+            .env(MARKER, own_marker(1, 1))
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut up = [0; 3];
+        io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
+        watch.lock().orphans_looked_at = None;
+        watch.look(Instant::now());
+        // What was not killed ends by itself once it reads a line.
+        let mut input = child.stdin.take().unwrap();
+        let _ = io::Write::write_all(&mut input, b"go\n");
+        child.wait().unwrap().success()
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_being_started_is_no_leftover_but_one_that_has_ended_is() {
+        let tripod = tripod::Tripod::builder().memory_budget_bytes(2 << 30).build().unwrap();
+        let watch = Watch::start(tripod.memory().root().clone()).unwrap();
+        let (marker, context) = (own_marker(1, 1), context(&tripod).await);
+        let watching = watch.add(Subject { number: 1, marker, context, group: None });
+        assert!(survives_a_look(&watch));
+        watching.end();
+        assert!(!survives_a_look(&watch));
+        tripod.shutdown(tripod::Drain::Now).await;
+    }
 }

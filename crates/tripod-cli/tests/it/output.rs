@@ -221,7 +221,31 @@ fn metrics_are_served_during_the_run() {
     ] {
         assert!(page.contains(line), "{line}{page}");
     }
+    let (_, body) = page.split_once("\r\n\r\n").unwrap();
+    check_with_promtool(body);
     assert!(wait(child).status.success());
+}
+
+/// Debian's promtool must have nothing to say about the page.
+fn check_with_promtool(page: &str) {
+    let promtool = std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut promtool = match promtool {
+        Ok(promtool) => promtool,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "promtool: {error}");
+            eprintln!("skipped: promtool is not installed (Debian package `prometheus`)");
+            return;
+        }
+    };
+    promtool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = stdout(&output) + &stderr(&output);
+    assert!(output.status.success() && said.is_empty(), "{said}{page}");
 }
 
 #[test]
