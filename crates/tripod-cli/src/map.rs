@@ -37,6 +37,10 @@ const RESERVATION_BYTES_MIN: u64 = 1 << 20;
 /// and for what other programs take meanwhile.
 const DEFAULT_BUDGET_PERCENT: u64 = 80;
 
+/// 1 / this of the budget is left to output that is held in memory and to what several commands
+/// grow between two measurements.
+const SPARE_FRACTION: u64 = 16;
+
 /// How many commands run at once, and with how much memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Limits {
@@ -152,7 +156,7 @@ fn limits(args: &MapArgs) -> Result<Limits, UsageError> {
 
 /// An equal share for each command, after a part for the output that is held in memory.
 fn default_reservation(budget_bytes: u64, jobs: NonZeroUsize) -> u64 {
-    let commands_bytes = budget_bytes - budget_bytes / run::HELD_FRACTION;
+    let commands_bytes = budget_bytes - budget_bytes / SPARE_FRACTION;
     (commands_bytes / jobs.get() as u64).max(RESERVATION_BYTES_MIN)
 }
 

@@ -24,7 +24,7 @@ use super::report::{CommandReport, Summary, label, whole_ms};
 use super::telemetry::Telemetry;
 use super::template::Template;
 use super::watch::Watch;
-use super::{EXIT_FAILED, EXIT_USAGE, Limits};
+use super::{EXIT_FAILED, EXIT_USAGE, Limits, SPARE_FRACTION};
 use crate::metrics_server;
 use crate::process::cgroup::CgroupRoot;
 use crate::process::guard::Signals;
@@ -38,8 +38,6 @@ const BACKLOG_MAX: usize = 256;
 const PENDING_MIN: usize = 1024;
 /// How often a command is stopped for memory and given twice as much, before it runs alone.
 const DOUBLINGS_MAX: u32 = 3;
-/// The share of the budget that is left to output held in memory: 1 / this.
-pub(super) const HELD_FRACTION: u64 = 16;
 /// What the scheduler leaves a command to stop by itself, SIGTERM and SIGKILL included.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// The failures that the summary lists again.
@@ -330,7 +328,7 @@ impl Run {
 
     /// Whether the job needs so much of the budget that held results would be in its way.
     fn is_large(&self, job: &Job) -> bool {
-        let held_bytes_max = self.limits.budget_bytes / HELD_FRACTION;
+        let held_bytes_max = self.limits.budget_bytes / SPARE_FRACTION;
         job.reservation_bytes > self.limits.budget_bytes - held_bytes_max
     }
 
@@ -423,7 +421,7 @@ impl Run {
     /// Keeps a result until those before it are printed, in memory if there is little of it.
     fn hold(&mut self, mut report: CommandReport) {
         let bytes_max = match self.large_in_flight {
-            0 => self.limits.budget_bytes / HELD_FRACTION,
+            0 => self.limits.budget_bytes / SPARE_FRACTION,
             _ => 0,
         };
         if self.held_bytes + held_bytes(&report) > bytes_max {
