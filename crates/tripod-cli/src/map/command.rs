@@ -114,10 +114,7 @@ fn start(environment: &Environment, spec: &Spec, context: &TaskContext) -> io::R
     let (out, out_writer) = io::pipe()?;
     let (err, err_writer) = io::pipe()?;
     let marker = own_marker(spec.number, spec.attempt);
-    let group = match &environment.groups {
-        Some(groups) => Some(Arc::new(groups.command(&marker)?)),
-        None => None,
-    };
+    let group = environment.groups.as_ref().and_then(|groups| own_group(groups, &marker));
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "--"]).arg(&spec.script).arg("sh").args(&spec.parameters);
     command.env(MARKER, &marker).process_group(0);
@@ -132,6 +129,14 @@ fn start(environment: &Environment, spec: &Spec, context: &TaskContext) -> io::R
     watching.started(child.pid);
     let (out, err) = (receiver(out)?, receiver(err)?);
     Ok(Started { child, watching, group, out, err })
+}
+
+/// A group for one command; it does without if the system refuses, as beyond
+/// `cgroup.max.descendants`.
+fn own_group(groups: &CgroupRoot, marker: &str) -> Option<Arc<CommandGroup>> {
+    let group = groups.command(marker);
+    let group = group.map_err(|error| tracing::debug!(%error, marker, "measuring by /proc"));
+    group.ok().map(Arc::new)
 }
 
 fn receiver(reader: io::PipeReader) -> io::Result<pipe::Receiver> {
@@ -166,6 +171,9 @@ async fn follow(started: Started, context: &TaskContext, finished: &mut Finished
                 end = &mut ended => break end,
             }
         };
+        if let Some(group) = &group {
+            until_empty(group).await;
+        }
         if output_open {
             // Ends at once unless a process that left the command's process group holds the pipe.
             let _ = tokio::time::timeout(OUTPUT_GRACE, collected).await;
@@ -205,6 +213,18 @@ async fn until_group_is_gone(pid: i32) {
     };
     // A process that does not end in that time is in an uninterruptible sleep.
     let _ = tokio::time::timeout(GROUP_GRACE, gone).await;
+}
+
+/// Stops what the command left in its control group, in whatever session, and waits until it has
+/// given its memory back.
+async fn until_empty(group: &CommandGroup) {
+    let empty = async {
+        while group.is_populated() {
+            group.kill();
+            tokio::time::sleep(GROUP_LOOK_EVERY).await;
+        }
+    };
+    let _ = tokio::time::timeout(GROUP_GRACE, empty).await;
 }
 
 /// The most memory that the command had: the larger of the highest sampled sum over its tree and

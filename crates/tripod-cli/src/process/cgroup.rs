@@ -82,7 +82,11 @@ impl CgroupRoot {
         let alive = File::open(&directory)?;
         let root = Self { directory, alive };
         root.alive.try_lock()?;
-        fs::write(root.directory.join("cgroup.subtree_control"), "+memory")?;
+        let enabled = fs::write(root.directory.join("cgroup.subtree_control"), "+memory");
+        enabled.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => io::Error::other("no memory controller for groups below"),
+            _ => error,
+        })?;
         Ok(root)
     }
 
@@ -125,10 +129,12 @@ fn remove_leftovers(place: &Path) {
     for directory in groups_within(place) {
         let name = directory.file_name().and_then(|name| name.to_str());
         let Some(id) = name.and_then(|name| name.strip_prefix(NAME_PREFIX)) else { continue };
+        let Ok(id) = id.parse::<u32>() else { continue };
         // A run has no lock yet when it has just made its group. A process id says nothing of runs
-        // in another namespace of processes: for those there is the lock.
-        let is_number = id.parse::<u32>().is_ok();
-        if !is_number || Path::new("/proc").join(id).exists() {
+        // in another namespace of processes: for those there is the lock. Our own id may have been
+        // that of a run before, and is again and again in containers.
+        let is_other = id != std::process::id();
+        if is_other && Path::new("/proc").join(id.to_string()).exists() {
             continue;
         }
         let Ok(file) = File::open(&directory) else { continue };
@@ -165,6 +171,12 @@ impl CommandGroup {
     /// The memory that cannot be dropped without losing something: all but the page cache.
     pub(crate) fn used_bytes(&self) -> Option<u64> {
         used_bytes(&fs::read_to_string(self.directory.join("memory.stat")).ok()?)
+    }
+
+    /// Whether there are processes in the group that have not given back their memory.
+    pub(crate) fn is_populated(&self) -> bool {
+        let events = fs::read_to_string(self.directory.join("cgroup.events"));
+        events.is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
     }
 
     /// Stops every process in the group.
@@ -299,13 +311,14 @@ mod tests {
         };
         // No process has an id above 2^22, by proc_sys_kernel(5).
         let dead = group("tripod-4294967295");
-        let living = group(&format!("tripod-{}", std::process::id()));
+        let earlier = group(&format!("tripod-{}", std::process::id()));
+        let living = group("tripod-1");
         let elsewhere = group("tripod-4294967294");
         let lock = File::open(&elsewhere).unwrap();
         lock.lock().unwrap();
         let other = group("tripod-x");
         remove_leftovers(place.path());
-        assert!(!dead.exists());
+        assert!(!dead.exists() && !earlier.exists());
         assert!(living.exists() && elsewhere.exists() && other.exists());
     }
 
