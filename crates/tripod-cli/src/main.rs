@@ -3,7 +3,10 @@
 //! Logic lives below [`map`]; this file only reads the command line and turns results into exit
 //! codes.
 
-use std::io::IsTerminal;
+#![warn(clippy::print_stderr, reason = "it panics when standard error cannot be written")]
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -31,10 +34,15 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("TRIPOD_LOG"))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .init();
     match cli.command {
         Verb::Map(args) => map::main(args),
     }
+}
+
+/// Says `text` on standard error. May block; nobody could be told that it failed.
+pub(crate) fn say(text: impl Display) {
+    let _ = writeln!(io::stderr(), "tripod: {text}");
 }

@@ -4,21 +4,24 @@
 //! be refused is refused here, before anything has started, with exit code 2.
 
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use crate::process::guard::{self, Role};
 use crate::units::Size;
-use crate::{machine, process};
+use crate::{machine, process, say};
 use args::MapArgs;
 use input::Source;
+use run::Plan;
 use template::Template;
 
 pub(crate) mod args;
 mod capture;
 mod command;
 mod input;
+mod notes;
 mod printer;
 mod progress;
 mod report;
@@ -76,45 +79,45 @@ enum UsageError {
         Size(*.needed_bytes), Size(*.budget_bytes)
     )]
     NeverFits { needed_bytes: u64, budget_bytes: u64 },
+    #[error("cannot serve metrics on {address}: {error}; choose another address or port")]
+    MetricsAddress { address: SocketAddr, error: io::Error },
     #[error("cannot tell how much memory is available; give a budget with --mem")]
     UnknownMemory,
 }
 
 /// Runs the verb and returns its exit code.
-pub(crate) fn main(mut args: MapArgs) -> ExitCode {
-    let prepared = prepare(&mut args);
-    let (template, source, limits) = match prepared {
-        Ok(prepared) => prepared,
+pub(crate) fn main(args: MapArgs) -> ExitCode {
+    let plan = match prepare(args) {
+        Ok(plan) => plan,
         Err(error) => {
-            eprintln!("tripod: {error}");
+            say(error);
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    if source.is_terminal() {
-        eprintln!("tripod: reading arguments from the terminal, one per line; end with Ctrl-D");
+    if plan.source.is_terminal() {
+        say("reading arguments from the terminal, one per line; end with Ctrl-D");
     }
-    if args.dry_run {
-        return dry_run(&template, source);
+    if plan.args.dry_run {
+        return dry_run(&plan.template, plan.source);
     }
     match guard::split() {
         Ok(Role::Guard(code)) => code,
         Ok(Role::Engine(signals)) => {
-            let plan = run::Plan { args, template, source, limits };
             let code = run::main(plan, signals);
             process::tree::kill_all_descendants();
             ExitCode::from(code)
         }
         Err(error) => {
-            eprintln!("tripod: cannot start: {error}");
+            say(format_args!("cannot start: {error}"));
             ExitCode::from(EXIT_FAILED)
         }
     }
 }
 
-fn prepare(args: &mut MapArgs) -> Result<(Template, Source, Limits), UsageError> {
+fn prepare(mut args: MapArgs) -> Result<Plan, UsageError> {
     let words = args.take_words();
     let template = Template::parse(&words.command)?;
-    let limits = limits(args)?;
+    let limits = limits(&args)?;
     let source = match (words.given, words.arg_file) {
         (Some(_), Some(_)) => return Err(UsageError::TwoSources),
         (Some(given), None) => Source::Given(given),
@@ -126,7 +129,14 @@ fn prepare(args: &mut MapArgs) -> Result<(Template, Source, Limits), UsageError>
             })?
         }
     };
-    Ok((template, source, limits))
+    let metrics_listener = match args.metrics_addr {
+        Some(address) if !args.dry_run => {
+            let bound = TcpListener::bind(address);
+            Some(bound.map_err(|error| UsageError::MetricsAddress { address, error })?)
+        }
+        _ => None,
+    };
+    Ok(Plan { args, template, source, limits, metrics_listener })
 }
 
 fn limits(args: &MapArgs) -> Result<Limits, UsageError> {
@@ -167,7 +177,7 @@ fn dry_run(template: &Template, source: Source) -> ExitCode {
         // Whoever read the list has seen enough of it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tripod: {error}");
+            say(error);
             ExitCode::from(EXIT_FAILED)
         }
     }

@@ -11,17 +11,17 @@ use tokio::net::TcpListener;
 use tripod::MetricsCollector;
 use tripod::metrics::TEXT_CONTENT_TYPE;
 
-/// Listens on `address` and serves `/metrics` until the runtime ends; returns the address, which
-/// differs from the one asked for where that had port 0.
+/// Serves `/metrics` on `listener` until the runtime ends; returns the address.
 ///
 /// # Errors
-/// If the address cannot be bound.
-pub(crate) async fn start(
-    address: SocketAddr,
+/// If the runtime cannot take over the listener.
+pub(crate) fn start(
+    listener: std::net::TcpListener,
     collector: MetricsCollector,
 ) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
     let page = move || {
         let page = collector.encode_text();
         async move { ([(CONTENT_TYPE, TEXT_CONTENT_TYPE)], page).into_response() }

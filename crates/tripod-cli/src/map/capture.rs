@@ -57,6 +57,11 @@ impl Capture {
         self.err.spill()
     }
 
+    /// Whether some of it is in a temporary file.
+    pub(crate) fn is_in_files(&self) -> bool {
+        self.out.file.is_some() || self.err.file.is_some()
+    }
+
     /// The bytes of pooled buffers in use.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.out.memory_bytes() + self.err.memory_bytes()
@@ -98,6 +103,9 @@ impl Stored {
             let room = self.buffers.last().map_or(0, |buffer| buffer.len() - self.last_len);
             if room == 0 && !self.add_buffer(memory) {
                 self.spill()?;
+                if self.file.is_none() {
+                    self.file = Some(tempfile::tempfile()?);
+                }
                 continue;
             }
             let buffer = self.buffers.last_mut().expect("there is room in it");
@@ -118,8 +126,9 @@ impl Stored {
         true
     }
 
+    /// Moves what there is to a file; nothing needs none.
     fn spill(&mut self) -> io::Result<()> {
-        if self.file.is_none() {
+        if !self.buffers.is_empty() {
             let mut file = tempfile::tempfile()?;
             for chunk in self.chunks() {
                 file.write_all(chunk)?;

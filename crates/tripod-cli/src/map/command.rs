@@ -8,15 +8,15 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::{Pid, Signal, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
 use tripod::{MemoryManager, StopReason, TaskContext};
 
 use super::capture::{Capture, Stream};
 use super::watch::{MARKER, Subject, Watch, Watching, own_marker};
 use crate::process::cgroup::{CgroupRoot, CommandGroup};
 use crate::process::reaper::{Child, Exit, ExitStatus, Reaper};
-use crate::process::tree;
 
 /// How long a command that ran out of time has between SIGTERM and SIGKILL.
 pub(crate) const TERMINATE_GRACE: Duration = Duration::from_secs(1);
@@ -56,6 +56,8 @@ pub(crate) enum Outcome {
     OutOfMemory,
     /// The run was interrupted.
     Killed,
+    /// It could not be started for want of processes, memory or file descriptors.
+    Starved(String),
     /// It could not be started, or its output could not be kept.
     Error(String),
 }
@@ -80,21 +82,29 @@ pub(crate) struct Finished {
     pub(crate) memory_reserved_bytes: u64,
 }
 
+impl Finished {
+    /// That of a command of which nothing is known but how it ended.
+    pub(crate) fn without_a_run(memory: MemoryManager, outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            output: Capture::new(memory),
+            started: SystemTime::now(),
+            wall_time: Duration::ZERO,
+            user_time: Duration::ZERO,
+            system_time: Duration::ZERO,
+            memory_peak_bytes: None,
+            memory_reserved_bytes: 0,
+        }
+    }
+}
+
 /// Runs `spec` to its end, or to that of the task it runs in.
 pub(crate) async fn run(environment: &Environment, spec: Spec, context: &TaskContext) -> Finished {
-    let mut finished = Finished {
-        outcome: Outcome::Killed,
-        output: Capture::new(environment.memory.clone()),
-        started: SystemTime::now(),
-        wall_time: Duration::ZERO,
-        user_time: Duration::ZERO,
-        system_time: Duration::ZERO,
-        memory_peak_bytes: None,
-        memory_reserved_bytes: 0,
-    };
+    let mut finished = Finished::without_a_run(environment.memory.clone(), Outcome::Killed);
     let clock = Instant::now();
     finished.outcome = match start(environment, &spec, context) {
-        Ok(started) => follow(started, context, &mut finished).await,
+        Ok(started) => follow(&environment.reaper, started, context, &mut finished).await,
+        Err(error) if is_shortage(&error) => Outcome::Starved(describe_start_error(&error)),
         Err(error) => Outcome::Error(describe_start_error(&error)),
     };
     finished.wall_time = clock.elapsed();
@@ -113,6 +123,7 @@ struct Started {
 fn start(environment: &Environment, spec: &Spec, context: &TaskContext) -> io::Result<Started> {
     let (out, out_writer) = io::pipe()?;
     let (err, err_writer) = io::pipe()?;
+    let (out, err) = (receiver(out)?, receiver(err)?);
     let marker = own_marker(spec.number, spec.attempt);
     let group = environment.groups.as_ref().and_then(|groups| own_group(groups, &marker));
     let mut command = Command::new("/bin/sh");
@@ -127,7 +138,6 @@ fn start(environment: &Environment, spec: &Spec, context: &TaskContext) -> io::R
     let watching = environment.watch.add(subject);
     let child = environment.reaper.spawn(&mut command)?;
     watching.started(child.pid);
-    let (out, err) = (receiver(out)?, receiver(err)?);
     Ok(Started { child, watching, group, out, err })
 }
 
@@ -143,6 +153,12 @@ fn receiver(reader: io::PipeReader) -> io::Result<pipe::Receiver> {
     pipe::Receiver::from_owned_fd(reader.into())
 }
 
+/// Whether the system has too little of something, which others may give back.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|number| shortages.contains(&number))
+}
+
 fn describe_start_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ArgumentListTooLong => {
@@ -155,59 +171,66 @@ fn describe_start_error(error: &io::Error) -> String {
     }
 }
 
-/// Collects the output of `started` until it has ended.
-async fn follow(started: Started, context: &TaskContext, finished: &mut Finished) -> Outcome {
+/// Collects the output of `started` until it has ended and all that it started is gone.
+async fn follow(
+    reaper: &Reaper,
+    started: Started,
+    context: &TaskContext,
+    finished: &mut Finished,
+) -> Outcome {
     let Started { mut child, watching, group, out, err } = started;
-    let pid = child.pid;
     let mut output_error = None;
     let (exit, reason) = {
         let output = &mut finished.output;
         let mut collected = pin!(collect(out, err, output, &mut output_error));
-        let mut ended = pin!(wait_or_stop(&mut child, group.as_deref(), context));
+        let mut ended = pin!(wait_or_stop(reaper, &mut child, &watching, context));
         let mut output_open = true;
-        let end = loop {
+        let (exit, reason) = loop {
             tokio::select! {
                 () = &mut collected, if output_open => output_open = false,
                 end = &mut ended => break end,
             }
         };
+        let Some(exit) = exit else {
+            return Outcome::Error("lost track of the process".to_owned());
+        };
+        watching.exited();
+        if exit.leaves_group || output_open {
+            watching.stop_leftovers();
+        }
         if let Some(group) = &group {
             until_empty(group).await;
         }
         if output_open {
-            // Ends at once unless a process that left the command's process group holds the pipe.
+            // Ends as soon as the last process that holds the pipe is gone.
             let _ = tokio::time::timeout(OUTPUT_GRACE, collected).await;
         }
-        end
-    };
-    let Some(exit) = exit else {
-        return Outcome::Error("lost track of the process".to_owned());
+        (exit, reason)
     };
     if exit.leaves_group {
-        until_group_is_gone(pid).await;
+        until_group_is_gone(child.pid).await;
     }
     finished.user_time = exit.user_time;
     finished.system_time = exit.system_time;
     finished.memory_peak_bytes = peak_bytes(&exit, &watching);
     finished.memory_reserved_bytes = context.memory().map_or(0, |reservation| reservation.bytes());
-    let was_stopped = watching.was_stopped();
+    // One that ended by itself just before is not run again.
+    let was_stopped = watching.was_stopped() && exit.status == ExitStatus::Signal(libc::SIGKILL);
     watching.end();
-    if let Some(error) = output_error {
-        return Outcome::Error(format!("its output could not be kept: {error}"));
-    }
-    match reason {
-        Some(StopReason::TimedOut) => Outcome::TimedOut,
-        Some(_) => Outcome::Killed,
-        None if was_stopped => Outcome::OutOfMemory,
-        None => Outcome::Exited(exit.status),
+    match (output_error, reason) {
+        (Some(error), _) => Outcome::Error(format!("its output could not be kept: {error}")),
+        (None, Some(StopReason::TimedOut)) => Outcome::TimedOut,
+        (None, Some(_)) => Outcome::Killed,
+        (None, None) if was_stopped => Outcome::OutOfMemory,
+        (None, None) => Outcome::Exited(exit.status),
     }
 }
 
-/// Waits until the processes that were stopped with the command have given their memory back.
+/// Waits until the process group of a command that was reaped has given its memory back.
 async fn until_group_is_gone(pid: i32) {
     let Some(group) = Pid::from_raw(pid) else { return };
     let gone = async {
-        while test_kill_process_group(group).is_ok() {
+        while kill_process_group(group, Signal::KILL).is_ok() {
             tokio::time::sleep(GROUP_LOOK_EVERY).await;
         }
     };
@@ -236,8 +259,9 @@ fn peak_bytes(exit: &Exit, watching: &Watching) -> Option<u64> {
 
 /// Waits for the child to end; stops it when the task is cancelled or has run out of time.
 async fn wait_or_stop(
+    reaper: &Reaper,
     child: &mut Child,
-    group: Option<&CommandGroup>,
+    watching: &Watching,
     context: &TaskContext,
 ) -> (Option<Exit>, Option<StopReason>) {
     let pid = child.pid;
@@ -248,19 +272,39 @@ async fn wait_or_stop(
     }
     let reason = context.stop_reason();
     if reason == Some(StopReason::TimedOut) {
-        tree::signal_tree(pid, Signal::TERM);
-        if let Ok(exit) = tokio::time::timeout(TERMINATE_GRACE, &mut *exit).await {
-            return (exit.ok(), reason);
+        let mut ended = None;
+        let terminated = terminate(reaper, pid, exit, watching, &mut ended);
+        let _ = tokio::time::timeout(TERMINATE_GRACE, terminated).await;
+        if ended.is_some() {
+            // What is left of its group by now is killed by the caller.
+            return (ended, reason);
         }
     }
     loop {
-        match group {
-            Some(group) => group.kill(),
-            None => tree::signal_tree(pid, Signal::KILL),
-        }
+        watching.signal(Signal::KILL);
         if let Ok(exit) = tokio::time::timeout(KILL_AGAIN_AFTER, &mut *exit).await {
             return (exit.ok(), reason);
         }
+    }
+}
+
+/// Asks the whole tree to end, and waits until all of its process group has. A shell dies of
+/// SIGTERM at once; what it runs may have something to clean up.
+async fn terminate(
+    reaper: &Reaper,
+    pid: i32,
+    exit: &mut oneshot::Receiver<Exit>,
+    watching: &Watching,
+    ended: &mut Option<Exit>,
+) {
+    reaper.spare_group(pid);
+    watching.signal(Signal::TERM);
+    // A paused process hears of it only when it goes on.
+    watching.signal(Signal::CONT);
+    *ended = exit.await.ok();
+    let Some(group) = Pid::from_raw(pid) else { return };
+    while ended.is_some_and(|exit| exit.leaves_group) && test_kill_process_group(group).is_ok() {
+        tokio::time::sleep(GROUP_LOOK_EVERY).await;
     }
 }
 

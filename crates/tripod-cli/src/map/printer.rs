@@ -7,7 +7,7 @@ use std::sync::mpsc as thread_mpsc;
 use tokio::sync::mpsc;
 
 use super::capture::Stream;
-use super::progress::Notes;
+use super::notes::Notes;
 use super::report::{CommandReport, Summary};
 
 /// Where and how results are written.
@@ -71,7 +71,10 @@ impl Printer {
                 self.backlog -= 1;
                 result
             }
-            None => std::future::pending().await,
+            None => {
+                self.backlog = 0;
+                Err(io::Error::other("the thread that writes results has ended"))
+            }
         }
     }
 
@@ -94,8 +97,8 @@ impl Printer {
 impl Style {
     fn write_report(&self, report: &CommandReport) -> io::Result<()> {
         if self.json {
-            return self.notes.with_bar_hidden(false, || {
-                let mut out = BufWriter::new(io::stdout().lock());
+            return self.notes.write_output(|stdout| {
+                let mut out = BufWriter::new(stdout);
                 report.write_json(&mut out)?;
                 out.flush()
             });
@@ -103,20 +106,13 @@ impl Style {
         let output = &report.finished.output;
         let (out, err) = (output.stream(Stream::Out), output.stream(Stream::Err));
         if !out.is_empty() {
-            self.notes.with_bar_hidden(false, || {
-                let mut stdout = io::stdout().lock();
-                out.for_each_chunk(|chunk| stdout.write_all(chunk))?;
-                stdout.flush()
-            })?;
+            self.notes.write_output(|to| out.for_each_chunk(|chunk| to.write_all(chunk)))?;
         }
         if !err.is_empty() {
-            self.notes.with_bar_hidden(true, || {
-                let mut stderr = io::stderr().lock();
-                err.for_each_chunk(|chunk| stderr.write_all(chunk))
-            })?;
+            self.notes.write(|to| err.for_each_chunk(|chunk| to.write_all(chunk)));
         }
         if !report.is_success() {
-            self.notes.line(&failure_note(report));
+            self.notes.write_line(&failure_note(report));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::ProgressMode;
+use super::notes::Notes;
 use crate::units::{Elapsed, Size};
 
 /// How often the bar is redrawn, and a line written.
@@ -58,14 +59,6 @@ struct Bar {
     running: Vec<ProgressBar>,
 }
 
-/// Writes to standard error without tearing the bar.
-#[derive(Debug, Clone)]
-pub(crate) struct Notes {
-    multi: Option<MultiProgress>,
-    /// Whether standard output is drawn on the terminal that the bar is on.
-    output_is_terminal: bool,
-}
-
 impl Progress {
     pub(crate) fn new(mode: ProgressMode) -> Self {
         let kind = match mode {
@@ -87,19 +80,19 @@ impl Progress {
         }
     }
 
-    pub(crate) fn notes(&self) -> Notes {
-        let multi = match &self.kind {
+    /// The bar, for those who write beside it.
+    pub(crate) fn bar(&self) -> Option<MultiProgress> {
+        match &self.kind {
             Kind::Bar(bar) => Some(bar.multi.clone()),
-            _ => None,
-        };
-        Notes { multi, output_is_terminal: std::io::stdout().is_terminal() }
+            Kind::None | Kind::Lines => None,
+        }
     }
 
     /// Shows `view`.
-    pub(crate) fn update(&mut self, view: &View) {
+    pub(crate) fn update(&mut self, view: &View, notes: &Notes) {
         match &mut self.kind {
             Kind::None => {}
-            Kind::Lines => eprintln!("tripod: {view}"),
+            Kind::Lines => notes.line(format!("tripod: {view}")),
             Kind::Bar(bar) => bar.draw(view),
         }
     }
@@ -145,24 +138,6 @@ impl Bar {
         }
         for (line, command) in self.running.iter().zip(&view.running) {
             line.set_message(command.to_string());
-        }
-    }
-}
-
-impl Notes {
-    /// Writes a line to standard error.
-    pub(crate) fn line(&self, text: &str) {
-        self.with_bar_hidden(true, || eprintln!("{text}"));
-    }
-
-    /// Runs `write` while the bar is hidden, if it writes to the terminal that the bar is on.
-    ///
-    /// Standard output that is a pipe may block for long, and the bar is drawn from the thread
-    /// that watches memory, so the bar is not held up for it.
-    pub(crate) fn with_bar_hidden<T>(&self, to_stderr: bool, write: impl FnOnce() -> T) -> T {
-        match &self.multi {
-            Some(multi) if to_stderr || self.output_is_terminal => multi.suspend(write),
-            _ => write(),
         }
     }
 }

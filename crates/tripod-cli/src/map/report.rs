@@ -83,8 +83,8 @@ impl CommandReport {
                 Size(finished.memory_peak_bytes.unwrap_or(0)),
                 Size(self.budget_bytes)
             ),
-            Outcome::Killed => "killed by the interrupt".to_owned(),
-            Outcome::Error(error) => error.clone(),
+            Outcome::Killed => "killed when the run was stopped".to_owned(),
+            Outcome::Starved(error) | Outcome::Error(error) => error.clone(),
         }
     }
 
@@ -95,7 +95,7 @@ impl CommandReport {
             Outcome::TimedOut => "timed_out",
             Outcome::OutOfMemory => "out_of_memory",
             Outcome::Killed => "killed",
-            Outcome::Error(_) => "error",
+            Outcome::Starved(_) | Outcome::Error(_) => "error",
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,22 +14,24 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use rustix::process::{Signal, getpid, kill_process};
 use tripod::{Drain, Task, TaskError, TaskId, Tripod};
 
 use super::args::MapArgs;
 use super::command::{self, Environment, Finished, Outcome, Spec};
 use super::input::{Batches, Source};
+use super::notes::Notes;
 use super::printer::{Printer, Style};
-use super::progress::{Notes, Progress, RunningLine, View};
+use super::progress::{Progress, RunningLine, View};
 use super::report::{CommandReport, Summary, label, whole_ms};
 use super::telemetry::Telemetry;
 use super::template::Template;
 use super::watch::Watch;
-use super::{EXIT_FAILED, EXIT_USAGE, Limits, SPARE_FRACTION};
-use crate::metrics_server;
+use super::{EXIT_FAILED, Limits, SPARE_FRACTION};
 use crate::process::cgroup::CgroupRoot;
 use crate::process::guard::Signals;
 use crate::process::reaper::Reaper;
+use crate::{metrics_server, say};
 
 /// The commands handed to the scheduler beyond those that run, so that one is always ready.
 const QUEUED_MAX: usize = 32;
@@ -40,6 +43,10 @@ const PENDING_MIN: usize = 1024;
 const DOUBLINGS_MAX: u32 = 3;
 /// What the scheduler leaves a command to stop by itself, SIGTERM and SIGKILL included.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// Results in files that may wait for an earlier one, with `--keep-order`, before starting pauses.
+const HELD_FILES_MAX: usize = 128;
+/// How long writing may make no progress once the run was stopped by force.
+const WRITE_PATIENCE: Duration = Duration::from_secs(1);
 /// The failures that the summary lists again.
 const FAILURES_LISTED_MAX: usize = 20;
 
@@ -50,6 +57,7 @@ pub(crate) struct Plan {
     pub(crate) template: Template,
     pub(crate) source: Source,
     pub(crate) limits: Limits,
+    pub(crate) metrics_listener: Option<TcpListener>,
 }
 
 /// Carries out `plan` and returns the exit code.
@@ -62,8 +70,8 @@ pub(crate) fn main(plan: Plan, signals: OwnedFd) -> u8 {
         code
     });
     result.unwrap_or_else(|error| {
-        eprintln!("tripod: {error}");
-        if error.kind() == io::ErrorKind::AddrInUse { EXIT_USAGE } else { EXIT_FAILED }
+        say(error);
+        EXIT_FAILED
     })
 }
 
@@ -105,6 +113,7 @@ struct Run {
     batches: Option<Batches>,
     pending: VecDeque<Job>,
     in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
+    in_flight_max: usize,
     tasks: HashMap<u64, TaskId>,
     labels: HashMap<u64, String>,
     printer: Printer,
@@ -113,6 +122,8 @@ struct Run {
     /// Results that wait for those before them, with `--keep-order`.
     held: BTreeMap<u64, CommandReport>,
     held_bytes: u64,
+    /// How many of them are in files, which are limited in number.
+    held_files: usize,
     next_printed: u64,
     /// Jobs in flight that need so much of the budget that held results must make room.
     large_in_flight: usize,
@@ -122,6 +133,7 @@ struct Run {
     summary: Summary,
     read: u64,
     stop: Option<Stop>,
+    is_output_closed: bool,
     exit_signal: Option<i32>,
     error: Option<io::Error>,
     clock: Instant,
@@ -129,19 +141,17 @@ struct Run {
 
 impl Run {
     async fn start(plan: Plan, signals: OwnedFd) -> io::Result<Self> {
-        let Plan { args, template, source, limits } = plan;
+        let Plan { args, template, source, limits, metrics_listener } = plan;
         let tripod = Tripod::builder()
             .memory_budget_bytes(limits.budget_bytes)
             .concurrency(limits.jobs)
             .build()
             .map_err(io::Error::other)?;
-        if let Some(address) = args.metrics_addr {
-            let bound = metrics_server::start(address, tripod.metrics().clone()).await;
-            let bound = bound.map_err(|error| {
-                let text = format!("cannot serve metrics on {address}: {error}");
-                io::Error::new(error.kind(), text)
-            })?;
-            eprintln!("tripod: metrics at http://{bound}/metrics");
+        let progress = Progress::new(args.progress);
+        let notes = Notes::start(progress.bar())?;
+        if let Some(listener) = metrics_listener {
+            let address = metrics_server::start(listener, tripod.metrics().clone())?;
+            notes.line(format!("tripod: metrics at http://{address}/metrics"));
         }
         let watch = Watch::start(tripod.memory().root().clone())?;
         let groups = CgroupRoot::create();
@@ -152,8 +162,6 @@ impl Run {
             watch: Arc::clone(&watch),
             groups,
         });
-        let progress = Progress::new(args.progress);
-        let notes = progress.notes();
         let style = Style { json: args.json, notes: notes.clone() };
         let telemetry = Telemetry::register(tripod.metrics(), &watch).map_err(io::Error::other)?;
         Ok(Self {
@@ -168,6 +176,7 @@ impl Run {
             batches: Some(source.start()?),
             pending: VecDeque::new(),
             in_flight: FuturesUnordered::new(),
+            in_flight_max: limits.jobs.get().saturating_add(QUEUED_MAX),
             tasks: HashMap::new(),
             labels: HashMap::new(),
             printer: Printer::start(style)?,
@@ -175,6 +184,7 @@ impl Run {
             notes,
             held: BTreeMap::new(),
             held_bytes: 0,
+            held_files: 0,
             next_printed: 1,
             large_in_flight: 0,
             failures: Vec::new(),
@@ -182,6 +192,7 @@ impl Run {
             summary: Summary::default(),
             read: 0,
             stop: None,
+            is_output_closed: false,
             exit_signal: None,
             error: None,
             clock: Instant::now(),
@@ -214,7 +225,7 @@ impl Run {
                 }
                 () = tick(&mut ticks) => {
                     let view = self.view();
-                    self.progress.update(&view);
+                    self.progress.update(&view, &self.notes);
                 }
             }
         }
@@ -222,12 +233,17 @@ impl Run {
             self.printer.print(report);
         }
         self.write_backlog().await;
-        self.conclude()
+        self.conclude().await
     }
 
-    /// Waits until all results are written, or for a signal if their reader does not read.
+    /// Waits until all results are written. When the run was stopped by force, not for ever: their
+    /// reader may have stopped reading.
     async fn write_backlog(&mut self) {
-        while self.printer.backlog() > 0 && self.stop != Some(Stop::Running) {
+        while self.printer.backlog() > 0 && !self.is_output_closed {
+            let patience = match self.stop {
+                Some(Stop::Running) => WRITE_PATIENCE,
+                _ => Duration::MAX,
+            };
             tokio::select! {
                 written = self.printer.written() => {
                     if let Err(error) = written {
@@ -235,6 +251,7 @@ impl Run {
                     }
                 }
                 signal = self.signals.next(), if self.has_guard => self.on_signal(signal),
+                () = tokio::time::sleep(patience) => return,
             }
         }
     }
@@ -262,7 +279,7 @@ impl Run {
             Some(Err(error)) => {
                 self.batches = None;
                 let text = format!("cannot read more arguments: {error}");
-                self.notes.line(&format!("tripod: {text}"));
+                self.notes.line(format!("tripod: {text}"));
                 self.error = Some(io::Error::other(text));
             }
             None => self.batches = None,
@@ -271,13 +288,18 @@ impl Run {
 
     /// Hands pending jobs to the scheduler while it has room for them.
     fn feed(&mut self) {
-        let in_flight_max = self.limits.jobs.get() + QUEUED_MAX;
         while self.stop.is_none()
-            && self.in_flight.len() < in_flight_max
+            && self.in_flight.len() < self.in_flight_max
             && self.printer.backlog() < BACKLOG_MAX
         {
-            let Some(job) = self.pending.pop_front() else { return };
-            self.submit(job);
+            // One that is run again may be the one whose turn to be printed all others wait for.
+            let may_start = |job: &Job| job.attempts > 0 || self.held_files < HELD_FILES_MAX;
+            if !self.pending.front().is_some_and(may_start) {
+                return;
+            }
+            if let Some(job) = self.pending.pop_front() {
+                self.submit(job);
+            }
         }
     }
 
@@ -340,7 +362,7 @@ impl Run {
             self.large_in_flight -= 1;
         }
         let Some(finished) = finished else {
-            self.on_vanished(&job, &result);
+            self.on_vanished(job, result);
             return;
         };
         self.telemetry.record(&finished);
@@ -352,17 +374,17 @@ impl Run {
     }
 
     /// A job without a result: cancelled before it was started, or its processes would not end.
-    fn on_vanished(&mut self, job: &Job, result: &Result<(), TaskError>) {
-        if let Err(TaskError::Cancelled) = result {
-            self.summary.not_run += 1;
-            return;
-        }
-        let reason = result.as_ref().err().map_or("it vanished".to_owned(), ToString::to_string);
-        let failure = format!("#{} failed ({reason}, and could not be stopped)", job.number);
-        self.notes.line(&format!("tripod: {failure}"));
-        self.summary.commands += 1;
-        self.summary.failed += 1;
-        self.failures.push(failure);
+    fn on_vanished(&mut self, job: Job, result: Result<(), TaskError>) {
+        let reason = match result {
+            Err(TaskError::Cancelled) => {
+                self.summary.not_run += 1;
+                return;
+            }
+            Err(error) => format!("{error}, and it could not be stopped"),
+            Ok(()) => "it left no result".to_owned(),
+        };
+        let memory = self.environment.memory.clone();
+        self.conclude_job(job, Finished::without_a_run(memory, Outcome::Error(reason)));
     }
 
     /// The job as it is to be run again, or as it was if it is over.
@@ -377,6 +399,14 @@ impl Run {
             job.reservation_bytes = wanted_bytes.min(self.limits.budget_bytes);
             job.memory_stops += 1;
             self.summary.memory_stops += 1;
+            return Ok(job);
+        }
+        let others = self.in_flight.len();
+        if matches!(finished.outcome, Outcome::Starved(_)) && others > 0 && self.stop.is_none() {
+            // Those that run will give back what is missing; from now on no more of them at once.
+            let running = self.environment.watch.running().len();
+            self.in_flight_max = self.in_flight_max.min(running.max(1));
+            job.attempts -= 1;
             return Ok(job);
         }
         let failed_attempts = job.attempts - job.memory_stops;
@@ -406,7 +436,9 @@ impl Run {
             self.summary.succeeded += 1;
         } else {
             self.summary.failed += 1;
-            self.failures.push(report.failure_line());
+            if self.failures.len() < FAILURES_LISTED_MAX {
+                self.failures.push(report.failure_line());
+            }
             if self.args.fail_fast {
                 self.stop(Stop::Feeding);
             }
@@ -425,21 +457,36 @@ impl Run {
             _ => 0,
         };
         if self.held_bytes + held_bytes(&report) > bytes_max {
-            spill(&mut report);
+            self.spill(&mut report);
         }
         self.held_bytes += held_bytes(&report);
+        self.held_files += usize::from(report.finished.output.is_in_files());
         self.held.insert(report.number, report);
         while let Some(report) = self.held.remove(&self.next_printed) {
             self.next_printed += 1;
             self.held_bytes -= held_bytes(&report);
+            self.held_files -= usize::from(report.finished.output.is_in_files());
             self.printer.print(report);
         }
     }
 
     /// Moves all held output to files, so that a large command can have its memory.
     fn spill_held(&mut self) {
-        self.held.values_mut().filter(|report| held_bytes(report) > 0).for_each(spill);
-        self.held_bytes = self.held.values().map(held_bytes).sum();
+        let mut held = std::mem::take(&mut self.held);
+        held.values_mut().filter(|report| held_bytes(report) > 0).for_each(|r| self.spill(r));
+        self.held_bytes = held.values().map(held_bytes).sum();
+        self.held_files = held.values().filter(|r| r.finished.output.is_in_files()).count();
+        self.held = held;
+    }
+
+    /// Moves output to a file. Without one the run cannot go on: a command may wait for the memory.
+    fn spill(&mut self, report: &mut CommandReport) {
+        if let Err(error) = report.finished.output.spill() {
+            let folder = std::env::temp_dir();
+            let text = format!("cannot keep output in {}: {error}", folder.display());
+            self.error = Some(io::Error::other(text + "; set TMPDIR to a folder with room"));
+            self.stop(Stop::Feeding);
+        }
     }
 
     fn on_signal(&mut self, signal: Option<i32>) {
@@ -448,12 +495,13 @@ impl Run {
                 self.summary.interrupted = true;
                 self.exit_signal = Some(libc::SIGINT);
                 let running = self.environment.watch.running().len();
-                self.notes.line(&format!(
+                self.notes.line(format!(
                     "tripod: interrupted; waiting for {running} running (Ctrl-C again kills them)"
                 ));
                 self.stop(Stop::Feeding);
             }
             Some(libc::SIGINT) => self.stop(Stop::Running),
+            Some(libc::SIGTSTP) => self.suspend(),
             signal => {
                 // SIGTERM and the like, or the end of the guard: leave nothing behind.
                 self.has_guard = signal.is_some();
@@ -464,12 +512,21 @@ impl Run {
         }
     }
 
+    /// Stops with all commands until the user lets them go on.
+    fn suspend(&mut self) {
+        let watch = &self.environment.watch;
+        watch.set_suspended(true);
+        let _ = kill_process(getpid(), Signal::STOP);
+        watch.set_suspended(false);
+    }
+
     fn on_output_error(&mut self, error: io::Error) {
         if error.kind() == io::ErrorKind::BrokenPipe {
             // As any program whose reader has gone: stop without a word.
             self.exit_signal = Some(libc::SIGPIPE);
+            self.is_output_closed = true;
         } else {
-            self.notes.line(&format!("tripod: cannot write results: {error}"));
+            self.notes.line(format!("tripod: cannot write results: {error}"));
             self.error = Some(error);
         }
         self.stop(Stop::Running);
@@ -508,22 +565,30 @@ impl Run {
         }
     }
 
-    /// Writes what is left to write, and the summary.
-    fn conclude(mut self) -> io::Result<u8> {
+    /// Writes the summary.
+    async fn conclude(mut self) -> io::Result<u8> {
         self.progress.finish();
         let summary = self.summary();
+        let mut exit_code = summary.exit_code;
         if let Err(error) = self.printer.finish(&summary)
             && error.kind() != io::ErrorKind::BrokenPipe
         {
-            eprintln!("tripod: cannot write results: {error}");
+            self.notes.line(format!("tripod: cannot write results: {error}"));
+            exit_code = exit_code.max(EXIT_FAILED);
         }
-        if !self.args.json && !self.args.quiet && self.exit_signal != Some(libc::SIGPIPE) {
-            print_summary(&summary, &self.failures);
+        if !self.args.json && !self.args.quiet && !self.is_output_closed {
+            self.notes.line(summary_text(&summary, &self.failures));
         }
         if let Some(error) = &self.error {
-            eprintln!("tripod: stopped: {error}");
+            self.notes.line(format!("tripod: stopped: {error}"));
         }
-        Ok(summary.exit_code)
+        tokio::select! {
+            () = self.notes.flush() => {}
+            // Its reader does not read, and the user has lost patience.
+            _ = self.signals.next(), if self.has_guard => {}
+            () = tokio::time::sleep(WRITE_PATIENCE), if self.stop == Some(Stop::Running) => {}
+        }
+        Ok(exit_code)
     }
 
     fn summary(&self) -> Summary {
@@ -554,21 +619,17 @@ fn held_bytes(report: &CommandReport) -> u64 {
     report.finished.output.memory_bytes() as u64
 }
 
-fn spill(report: &mut CommandReport) {
-    if let Err(error) = report.finished.output.spill() {
-        // It stays in memory, where it is safe; the run goes on with less of it.
-        tracing::warn!(%error, "output could not be moved to a temporary file");
+fn summary_text(summary: &Summary, failures: &[String]) -> String {
+    let mut text = format!("tripod: {summary}");
+    for failure in failures {
+        text.push_str("\n  ");
+        text.push_str(failure);
     }
-}
-
-fn print_summary(summary: &Summary, failures: &[String]) {
-    eprintln!("tripod: {summary}");
-    for failure in failures.iter().take(FAILURES_LISTED_MAX) {
-        eprintln!("  {failure}");
+    match summary.failed - failures.len() as u64 {
+        0 => {}
+        more => text.push_str(&format!("\n  and {more} more")),
     }
-    if let Some(more) = failures.len().checked_sub(FAILURES_LISTED_MAX).filter(|more| *more > 0) {
-        eprintln!("  and {more} more");
-    }
+    text
 }
 
 async fn receive(batches: &mut Option<Batches>) -> Option<io::Result<Vec<OsString>>> {

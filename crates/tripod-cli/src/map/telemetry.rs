@@ -77,7 +77,7 @@ impl Telemetry {
             Outcome::TimedOut => "timed_out",
             Outcome::OutOfMemory => "out_of_memory",
             Outcome::Killed => "killed",
-            Outcome::Error(_) => "error",
+            Outcome::Starved(_) | Outcome::Error(_) => "error",
         };
         if let Ok(attempts) = self.attempts.with(&[outcome]) {
             attempts.inc();

@@ -12,29 +12,29 @@
 //! Between two looks a command can grow unseen. How far is bounded by looking sooner the closer a
 //! growing command is to its reservation.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tripod::{Budget, Reservation, TaskContext};
-
-use outlook::{LOOK_EVERY_MAX, Outlook, next_look};
+use tripod::{Budget, TaskContext};
 
 use super::SPARE_FRACTION;
 use crate::process::cgroup::CommandGroup;
-use crate::process::tree::{self, TreeUsage};
+use crate::process::tree::TreeUsage;
 use crate::process::urgency;
+use orphans::Orphans;
+use outlook::{LOOK_EVERY_MAX, next_look};
+pub(crate) use watched::Usage;
+use watched::{Phase, Watched};
 
+mod orphans;
 mod outlook;
+mod watched;
 
 /// The environment variable that marks the processes of a command, so that one which lost its
 /// parent is still known as part of it.
 pub(crate) const MARKER: &str = "TRIPOD_TASK";
-
-/// How much more than it needs at once a growing command asks for: a fraction of its reservation.
-const GROWTH_HEADROOM_FRACTION: u64 = 8;
 
 /// The running commands and their memory.
 #[derive(Debug)]
@@ -50,10 +50,10 @@ struct State {
     commands: Vec<Watched>,
     started: u64,
     totals: Totals,
-    /// Orphans that were seen, and the command each belongs to.
-    orphans: HashMap<i32, Option<String>>,
-    orphans_looked_at: Option<Instant>,
+    orphans: Orphans,
     looked_at: Option<Instant>,
+    /// Whether the user has suspended the run.
+    suspended: bool,
 }
 
 /// The memory of all commands together, as of the last look.
@@ -61,34 +61,6 @@ struct State {
 pub(crate) struct Totals {
     pub(crate) used_bytes: u64,
     pub(crate) peak_bytes: u64,
-}
-
-#[derive(Debug)]
-struct Watched {
-    id: u64,
-    number: u64,
-    /// `None` until it has been started.
-    pid: Option<i32>,
-    marker: String,
-    context: TaskContext,
-    group: Option<Arc<CommandGroup>>,
-    started: Instant,
-    usage: Usage,
-    /// Stopped from running by SIGSTOP, until there is memory for it.
-    paused: bool,
-    /// Killed, to make room for others.
-    stopped: bool,
-}
-
-/// The memory of a command against its reservation.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) used_bytes: u64,
-    pub(crate) peak_bytes: u64,
-    /// By how much it grew since the look before.
-    grown_bytes: u64,
-    /// What resident sizes counted more than once when that was last looked into.
-    shared_bytes: u64,
 }
 
 /// A command as the progress display shows it.
@@ -127,9 +99,9 @@ impl Watch {
             commands: Vec::new(),
             started: 0,
             totals: Totals::default(),
-            orphans: HashMap::new(),
-            orphans_looked_at: None,
+            orphans: Orphans::default(),
             looked_at: None,
+            suspended: false,
         };
         let watch = Arc::new(Self { state: Mutex::new(state), added: Condvar::new() });
         let watching = Arc::clone(&watch);
@@ -149,16 +121,16 @@ impl Watch {
         let mut state = self.lock();
         state.started += 1;
         let id = state.started;
-        let (started, usage) = (Instant::now(), Usage::default());
         state.commands.push(Watched {
             id,
             number,
-            pid: None,
             marker,
             context,
             group,
-            started,
-            usage,
+            started: Instant::now(),
+            phase: Phase::Starting,
+            usage: Usage::default(),
+            pids: Vec::new(),
             paused: false,
             stopped: false,
         });
@@ -195,16 +167,22 @@ impl Watch {
         self.lock().commands.iter().map(running).collect()
     }
 
+    /// Stops all commands from running, or lets them go on, as the user asks for by Ctrl-Z and `fg`.
+    pub(crate) fn set_suspended(&self, suspended: bool) {
+        let mut state = self.lock();
+        state.suspended = suspended;
+        let signal = if suspended { Signal::STOP } else { Signal::CONT };
+        for command in state.commands.iter().filter(|command| suspended || !command.paused) {
+            command.signal(signal, &state.orphans);
+        }
+    }
+
     /// Measures every command, settles what is over its reservation, and says when to look again:
     /// `None` when nothing runs.
     fn look(&self, now: Instant) -> Option<Duration> {
         let mut state = self.lock();
-        let orphans = state.look_at_orphans(now);
-        state.settle(&orphans);
-        let total = state.commands.iter().map(|command| command.usage.used_bytes).sum();
-        state.totals.used_bytes = total;
-        state.totals.peak_bytes = state.totals.peak_bytes.max(total);
         let since = state.looked_at.replace(now).map_or(LOOK_EVERY_MAX, |last| now - last);
+        state.look(now);
         next_look(state.commands.iter().map(|command| command.outlook(now, since)))
     }
 
@@ -214,9 +192,21 @@ impl Watch {
 }
 
 impl State {
+    fn look(&mut self, now: Instant) {
+        self.orphans.look(now, &self.commands, self.started);
+        self.settle();
+        let mut unattributed = TreeUsage::default();
+        for pid in self.orphans.unattributed() {
+            unattributed.add_child_tree(pid);
+        }
+        let of_commands: u64 = self.commands.iter().map(|c| c.usage.used_bytes).sum();
+        self.totals.used_bytes = of_commands + unattributed.rss_bytes;
+        self.totals.peak_bytes = self.totals.peak_bytes.max(self.totals.used_bytes);
+    }
+
     /// Measures each command and gives it a larger reservation if it needs one; pauses those that
     /// get none, and stops the youngest of them.
-    fn settle(&mut self, orphans: &[(i32, String)]) {
+    fn settle(&mut self) {
         let spare_bytes = match self.commands.len() {
             0 | 1 => 0,
             _ => self.budget.limit_bytes() / SPARE_FRACTION,
@@ -224,12 +214,12 @@ impl State {
         let growth_limit_bytes = self.budget.limit_bytes() - spare_bytes;
         let mut youngest_refused = None;
         for (index, command) in self.commands.iter_mut().enumerate() {
-            command.measure(orphans);
-            if command.stopped {
+            command.measure(&self.orphans);
+            if command.stopped || command.phase == Phase::Ended || self.suspended {
                 continue;
             }
             let room_bytes = growth_limit_bytes.saturating_sub(self.budget.used_bytes());
-            if !command.settle(orphans, room_bytes) {
+            if !command.settle(&self.orphans, room_bytes) {
                 youngest_refused = Some(index);
             }
         }
@@ -237,7 +227,7 @@ impl State {
         if let Some(youngest) = youngest_refused
             && !self.commands.iter().any(|command| command.stopped)
         {
-            self.commands[youngest].stop();
+            self.commands[youngest].stop(&self.orphans);
         }
     }
 
@@ -247,41 +237,8 @@ impl State {
         let ended = self.commands.remove(index);
         let Some(reservation) = ended.context.memory() else { return };
         for command in self.commands.iter_mut().filter(|command| command.paused) {
-            command.take_from(reservation);
+            command.take_from(reservation, &self.orphans);
         }
-    }
-
-    /// The orphans of running commands; those of commands that have ended are stopped.
-    fn look_at_orphans(&mut self, now: Instant) -> Vec<(i32, String)> {
-        let due = |last: Instant| now.duration_since(last) >= LOOK_EVERY_MAX;
-        if self.orphans_looked_at.is_none_or(due) {
-            self.orphans_looked_at = Some(now);
-            self.find_orphans();
-        }
-        let owned = self.orphans.iter().filter_map(|(pid, owner)| Some((*pid, owner.clone()?)));
-        owned.collect()
-    }
-
-    fn find_orphans(&mut self) {
-        let mut found = HashMap::new();
-        for pid in tree::own_children() {
-            if self.commands.iter().any(|command| command.pid == Some(pid)) {
-                continue;
-            }
-            let owner = match self.orphans.remove(&pid) {
-                Some(owner) => owner,
-                None => tree::environment_variable(pid, MARKER).filter(|marker| is_own(marker)),
-            };
-            let owned_by = |command: &&Watched| Some(&command.marker) == owner.as_ref();
-            match self.commands.iter().find(owned_by) {
-                // It may be the very process of a command that is just being started.
-                Some(Watched { pid: None, .. }) => continue,
-                None if owner.is_some() => tree::signal_tree(pid, Signal::KILL),
-                _ => {}
-            }
-            found.insert(pid, owner);
-        }
-        self.orphans = found;
     }
 }
 
@@ -296,148 +253,37 @@ fn is_own(marker: &str) -> bool {
     marker.strip_prefix(&own).is_some_and(|rest| rest.starts_with('-'))
 }
 
-impl Watched {
-    fn measure(&mut self, orphans: &[(i32, String)]) {
-        let used_bytes = match &self.group {
-            Some(group) => group.used_bytes().unwrap_or(self.usage.used_bytes),
-            None => self.tree(orphans).rss_bytes.saturating_sub(self.usage.shared_bytes),
-        };
-        self.usage.grown_bytes = used_bytes.saturating_sub(self.usage.used_bytes);
-        self.set_used(used_bytes);
-    }
-
-    /// The processes of the command and what they have, shared pages counted for each.
-    fn tree(&self, orphans: &[(i32, String)]) -> TreeUsage {
-        let mut tree = TreeUsage::default();
-        if let Some(pid) = self.pid {
-            tree.add_tree(pid);
-        }
-        for (pid, owner) in orphans {
-            if *owner == self.marker {
-                tree.add_tree(*pid);
-            }
-        }
-        tree
-    }
-
-    /// Looks into what the processes share. Slow, so it is done only before the command is refused
-    /// memory, and while it is paused.
-    fn measure_shared(&mut self, orphans: &[(i32, String)]) {
-        if self.group.is_some() {
-            return;
-        }
-        let tree = self.tree(orphans);
-        if let Some(pss_bytes) = tree.pss_bytes() {
-            self.usage.shared_bytes = tree.rss_bytes.saturating_sub(pss_bytes);
-            self.set_used(tree.rss_bytes.min(pss_bytes));
-        }
-    }
-
-    fn set_used(&mut self, used_bytes: u64) {
-        self.usage.used_bytes = used_bytes;
-        self.usage.peak_bytes = self.usage.peak_bytes.max(used_bytes);
-    }
-
-    fn reserved_bytes(&self) -> u64 {
-        self.context.memory().map_or(u64::MAX, |reservation| reservation.bytes())
-    }
-
-    /// Whether the command may go on: it is within its reservation, which is grown by up to
-    /// `room_bytes` where it has to be. Otherwise it is paused.
-    fn settle(&mut self, orphans: &[(i32, String)], room_bytes: u64) -> bool {
-        let mut is_within = self.grow_reservation(room_bytes);
-        if !is_within {
-            // At once, before anything slow.
-            self.set_paused(true);
-            self.measure_shared(orphans);
-            is_within = self.grow_reservation(room_bytes);
-        }
-        self.set_paused(!is_within);
-        is_within
-    }
-
-    fn grow_reservation(&self, room_bytes: u64) -> bool {
-        let Some(reservation) = self.context.memory() else { return true };
-        let reserved_bytes = reservation.bytes();
-        let missing_bytes = self.usage.used_bytes.saturating_sub(reserved_bytes);
-        // What it will have used by the next look, if it goes on as it did.
-        let expected_bytes = self.usage.used_bytes + self.usage.grown_bytes;
-        let Some(expected_growth_bytes) = expected_bytes.checked_sub(reserved_bytes) else {
-            return true;
-        };
-        let headroom_bytes = reserved_bytes / GROWTH_HEADROOM_FRACTION;
-        let grow = |bytes| bytes <= room_bytes && reservation.try_grow(bytes).is_ok();
-        grow(expected_growth_bytes.max(headroom_bytes)) || missing_bytes == 0 || grow(missing_bytes)
-    }
-
-    /// Takes what is missing from `other`, and goes on if that is enough.
-    fn take_from(&mut self, other: &Reservation) {
-        let Some(reservation) = self.context.memory() else { return };
-        let reserved_bytes = reservation.bytes();
-        let headroom_bytes = reserved_bytes / GROWTH_HEADROOM_FRACTION;
-        let missing_bytes = self.usage.used_bytes.saturating_sub(reserved_bytes);
-        let moved_bytes = other.move_to(reservation, missing_bytes + headroom_bytes);
-        if moved_bytes >= missing_bytes {
-            self.set_paused(false);
-        }
-    }
-
-    fn set_paused(&mut self, paused: bool) {
-        if self.paused == paused {
-            return;
-        }
-        self.paused = paused;
-        self.signal(if paused { Signal::STOP } else { Signal::CONT });
-    }
-
-    fn stop(&mut self) {
-        self.stopped = true;
-        tracing::debug!(
-            number = self.number,
-            used_bytes = self.usage.used_bytes,
-            reserved_bytes = self.reserved_bytes(),
-            "stopped for memory"
-        );
-        match &self.group {
-            Some(group) => group.kill(),
-            None => self.signal(Signal::KILL),
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.pid {
-            tree::signal_tree(pid, signal);
-        }
-    }
-
-    fn outlook(&self, now: Instant, since: Duration) -> Outlook {
-        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let grown = u128::from(self.usage.grown_bytes) * 1_000_000_000 / u128::from(nanos);
-        Outlook {
-            age: now.duration_since(self.started),
-            slack_bytes: self.reserved_bytes().saturating_sub(self.usage.used_bytes),
-            growth_bytes_per_second: u64::try_from(grown).unwrap_or(u64::MAX),
-        }
-    }
-}
-
 impl Watching {
     /// Tells which process the command is.
     pub(crate) fn started(&self, pid: i32) {
-        let mut state = self.watch.lock();
-        if let Some(command) = state.commands.iter_mut().find(|command| command.id == self.id) {
-            command.pid = Some(pid);
-        }
+        self.with(|command, _| command.phase = Phase::Running(pid));
+    }
+
+    /// Tells that the process has ended and was reaped.
+    pub(crate) fn exited(&self) {
+        self.with(|command, _| command.phase = Phase::Ended);
+    }
+
+    /// Stops what ended commands have left behind, without waiting for the next look.
+    pub(crate) fn stop_leftovers(&self) {
+        let mut guard = self.watch.lock();
+        let state = &mut *guard;
+        state.orphans.look_now(Instant::now(), &state.commands, state.started);
+    }
+
+    /// Sends `signal` to every process of the command.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.with(|command, orphans| command.signal(signal, orphans));
     }
 
     /// The memory of the command so far.
     pub(crate) fn usage(&self) -> Usage {
-        self.with(|command| command.usage).unwrap_or_default()
+        self.with(|command, _| command.usage).unwrap_or_default()
     }
 
     /// Whether the command was stopped because there was no memory left for it.
     pub(crate) fn was_stopped(&self) -> bool {
-        self.with(|command| command.stopped).unwrap_or(false)
+        self.with(|command, _| command.stopped).unwrap_or(false)
     }
 
     /// Ends the watch of a command that has ended; its reservation goes to those that wait for
@@ -446,8 +292,11 @@ impl Watching {
         self.watch.lock().hand_over(self.id);
     }
 
-    fn with<T>(&self, read: impl FnOnce(&Watched) -> T) -> Option<T> {
-        self.watch.lock().commands.iter().find(|command| command.id == self.id).map(read)
+    fn with<T>(&self, use_command: impl FnOnce(&mut Watched, &Orphans) -> T) -> Option<T> {
+        let mut guard = self.watch.lock();
+        let state = &mut *guard;
+        let command = state.commands.iter_mut().find(|command| command.id == self.id)?;
+        Some(use_command(command, &state.orphans))
     }
 }
 
@@ -483,7 +332,7 @@ mod tests {
             .unwrap();
         let mut up = [0; 3];
         io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
-        watch.lock().orphans_looked_at = None;
+        watch.lock().orphans = Orphans::default();
         watch.look(Instant::now());
         // What was not killed ends by itself once it reads a line.
         let mut input = child.stdin.take().unwrap();

@@ -212,7 +212,7 @@ fn kill_group(directory: &Path) {
     // Before Linux 5.14.
     let processes = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
     for pid in processes.lines().filter_map(|line| line.parse().ok()) {
-        super::tree::signal_tree(pid, rustix::process::Signal::KILL);
+        super::tree::kill_process_now(pid);
     }
 }
 

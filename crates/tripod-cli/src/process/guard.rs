@@ -6,18 +6,19 @@
 #![allow(unsafe_code, reason = "fork, sigwait and wait are not offered by a safe crate")]
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
-use rustix::process::{Pid, getpid, set_child_subreaper};
+use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
 use tokio::net::unix::pipe;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal as take_over};
 
 use super::tree;
 
 /// The signals that the guard takes and passes on.
-const FORWARDED: [libc::c_int; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+const FORWARDED: [libc::c_int; 5] =
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGTSTP];
 
 /// Which side of the fork this process is.
 #[derive(Debug)]
@@ -35,6 +36,9 @@ pub(crate) enum Role {
 /// # Errors
 /// If the system refuses a pipe, a signal mask, or a fork (for want of processes or memory).
 pub(crate) fn split() -> io::Result<Role> {
+    // Whoever started us may have ignored it, and no end of a child would be heard of then.
+    // SAFETY: the default action involves no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let (read_end, write_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let taken = signals_to_take();
     let original = block(&taken)?;
@@ -72,7 +76,7 @@ impl Signals {
     /// If the runtime cannot take over a signal or the channel.
     pub(crate) fn listen(channel: OwnedFd) -> io::Result<Self> {
         let taken = FORWARDED.into_iter().filter(|number| !is_ignored(*number));
-        let taken_over = taken.map(|number| signal(SignalKind::from_raw(number)));
+        let taken_over = taken.map(|number| take_over(SignalKind::from_raw(number)));
         let _taken_over = taken_over.collect::<io::Result<_>>()?;
         Ok(Self { channel: pipe::Receiver::from_owned_fd(channel)?, _taken_over })
     }
@@ -117,14 +121,24 @@ fn watch(engine: Pid, taken: &libc::sigset_t, channel: &OwnedFd) -> ExitCode {
                     return finish(status);
                 }
             }
+            libc::SIGTSTP => {
+                let _ = rustix::io::write(channel, &[byte_of(libc::SIGTSTP)]);
+                // Stops here, so that the shell takes over, until it says to go on.
+                let _ = kill_process(getpid(), Signal::STOP);
+                let _ = kill_process(engine, Signal::CONT);
+            }
             // The pipe is full only after thousands of unread signals: no harm in losing one.
             // A closed pipe means that the engine is about to be reaped.
             signal => {
-                let byte = u8::try_from(signal).expect("the forwarded signals are below 32");
-                let _ = rustix::io::write(channel, &[byte]);
+                let _ = rustix::io::write(channel, &[byte_of(signal)]);
             }
         }
     }
+}
+
+/// A signal as it goes through the channel.
+fn byte_of(signal: libc::c_int) -> u8 {
+    u8::try_from(signal).expect("the forwarded signals are below 32")
 }
 
 /// Makes this process the parent of every descendant that loses its own.
@@ -146,7 +160,8 @@ fn finish(status: libc::c_int) -> ExitCode {
     while reap_any().is_some() {}
     if libc::WIFSIGNALED(status) {
         let signal = libc::WTERMSIG(status);
-        eprintln!(
+        let _ = writeln!(
+            io::stderr(),
             "tripod: killed by signal {signal}; stopped the {stopped} processes it had running"
         );
         return ExitCode::from(128 + u8::try_from(signal).unwrap_or(0));

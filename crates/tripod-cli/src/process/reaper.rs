@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::sync::oneshot;
 
 /// How a child ended and what it used, its own descendants that were waited for included.
@@ -24,7 +24,7 @@ pub(crate) struct Exit {
     /// one: the kernel counts the moment before exec too, when the child was as large as the
     /// engine, so that nothing below that can be known.
     pub(crate) process_peak_bytes: Option<u64>,
-    /// Whether processes of its group were still on their way out when it was reaped.
+    /// Whether there were processes left in its group when it was reaped.
     pub(crate) leaves_group: bool,
 }
 
@@ -51,8 +51,16 @@ pub(crate) struct Reaper {
 #[derive(Debug, Default)]
 struct Shared {
     /// The children that were started and not yet reaped.
-    children: Mutex<HashMap<i32, oneshot::Sender<Exit>>>,
+    children: Mutex<HashMap<i32, Known>>,
     started: Condvar,
+}
+
+/// A child that is known.
+#[derive(Debug)]
+struct Known {
+    exit: oneshot::Sender<Exit>,
+    /// Whether its process group may outlive it, to end in its own time.
+    spares_group: bool,
 }
 
 impl Reaper {
@@ -69,7 +77,8 @@ impl Reaper {
 
     /// Starts `command`.
     ///
-    /// When it ends, whatever is left of its process group is stopped.
+    /// When it ends, whatever is left of its process group is stopped, unless it is
+    /// [spared](Self::spare_group).
     ///
     /// # Errors
     /// If the program cannot be started: an argument list that is too long, no processes left.
@@ -79,14 +88,21 @@ impl Reaper {
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).expect("a process id fits");
         let (sender, exit) = oneshot::channel();
-        children.insert(pid, sender);
+        children.insert(pid, Known { exit: sender, spares_group: false });
         self.shared.started.notify_one();
         Ok(Child { pid, exit })
+    }
+
+    /// Leaves the process group of `pid` alone when `pid` ends; the caller sees to it.
+    pub(crate) fn spare_group(&self, pid: i32) {
+        if let Some(known) = self.shared.lock().get_mut(&pid) {
+            known.spares_group = true;
+        }
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<i32, oneshot::Sender<Exit>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Known>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,19 +125,20 @@ impl Shared {
     }
 
     fn reap(&self, pid: i32) {
-        let Some(sender) = self.lock().remove(&pid) else {
+        let Some(known) = self.lock().remove(&pid) else {
             // An orphan that was adopted.
             wait4(pid);
             return;
         };
-        let group = Pid::from_raw(pid);
-        // What the command left in the background ends with it.
-        let stop_group = || group.map(|group| kill_process_group(group, Signal::KILL));
-        stop_group();
+        let group = Pid::from_raw(pid).expect("waitid returns a positive id");
+        if !known.spares_group {
+            // What the command left in the background ends with it.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         if let Some(mut exit) = wait4(pid) {
-            exit.leaves_group = stop_group().is_some_and(|stopped| stopped.is_ok());
+            exit.leaves_group = test_kill_process_group(group).is_ok();
             // Nobody listens when the run is being torn down.
-            let _ = sender.send(exit);
+            let _ = known.exit.send(exit);
         }
     }
 }

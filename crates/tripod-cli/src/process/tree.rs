@@ -26,8 +26,16 @@ pub(crate) struct TreeUsage {
 }
 
 impl TreeUsage {
+    /// Adds `child` of this process and the tree below it. An id that is not a child's, because it
+    /// went to another process meanwhile, is left out.
+    pub(crate) fn add_child_tree(&mut self, child: i32) {
+        if read_stat(child).is_some_and(|stat| stat.parent == own_pid()) {
+            self.add_tree(child);
+        }
+    }
+
     /// Adds the tree below `root`. Processes that end meanwhile are left out.
-    pub(crate) fn add_tree(&mut self, root: i32) {
+    fn add_tree(&mut self, root: i32) {
         let mut unvisited = vec![root];
         while let Some(pid) = unvisited.pop() {
             let Some(stat) = read_stat(pid) else { continue };
@@ -77,13 +85,18 @@ pub(crate) fn kill_all_descendants() -> usize {
     killed.len()
 }
 
-/// Sends `signal` to `root` and everything below it.
-pub(crate) fn signal_tree(root: i32, signal: Signal) {
+/// Sends `signal` to `child`, if it is a child of this process, and to everything below it.
+pub(crate) fn signal_child_tree(child: i32, signal: Signal) {
     let mut tree = TreeUsage::default();
-    tree.add_tree(root);
+    tree.add_child_tree(child);
     for pid in tree.pids {
         kill(pid, signal);
     }
+}
+
+/// Stops one process.
+pub(crate) fn kill_process_now(pid: i32) {
+    kill(pid, Signal::KILL);
 }
 
 /// The living processes below `ancestor`, found by one pass over /proc: slower than following
@@ -233,7 +246,7 @@ mod tests {
             .find_map(|value| value);
         assert_eq!(value.as_deref(), Some("one=two"));
         assert!(own_children().contains(&pid));
-        signal_tree(pid, Signal::KILL);
+        signal_child_tree(pid, Signal::KILL);
         assert!(!child.wait().expect("it ends").success());
     }
 }

@@ -81,3 +81,15 @@ fn the_memory_of_a_command_is_that_of_its_whole_tree() {
     let peak = record["memory_peak_bytes"].as_u64().unwrap();
     assert!((180 * MIB..240 * MIB).contains(&peak), "{record}");
 }
+
+#[test]
+fn a_process_that_has_left_the_tree_is_held_to_the_budget_too() {
+    let program = format!(": {{}}; (setsid {} 2000 &) ; sleep 1000", hog().display());
+    let arguments = ["--json", "--mem", "100M", &program, ":::", "x"];
+    let output = Bench::new().run(&arguments, b"");
+    let records = records(&output);
+    assert_eq!(records[0]["outcome"], "out_of_memory", "{}", records[0]);
+    let peak = records[1]["memory_peak_bytes"].as_u64().unwrap();
+    // It is found up to 100 ms after it left, and grows by 1 GiB/s.
+    assert!(peak < 500 * MIB, "{}", records[1]);
+}

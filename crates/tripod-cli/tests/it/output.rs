@@ -118,6 +118,82 @@ fn a_command_that_ignores_the_polite_signal_is_killed() {
 }
 
 #[test]
+fn what_a_shell_runs_may_clean_up_when_the_time_is_over() {
+    let bench = Bench::new();
+    std::fs::write(
+        bench.path().join("worker"),
+        "trap 'sleep 0.1; echo bye; exit' TERM; sleep 9 & wait",
+    )
+    .unwrap();
+    let output = bench.run(&["-q", "--timeout", "300ms", "sh worker {}; true", ":::", "x"], b"");
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), "bye\n".to_owned()));
+}
+
+#[test]
+fn standard_error_that_cannot_be_written_stops_nothing() {
+    let bench = Bench::new();
+    for arguments in [&["false", ":::", "a", "b", "c"][..], &["-q", "false", ":::", "a", "b"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let child = bench.map(arguments).stdout(Stdio::piped()).stderr(full).spawn().unwrap();
+        assert_eq!(wait(child).status.code(), Some(1), "{arguments:?}");
+    }
+}
+
+#[test]
+fn results_that_cannot_be_written_are_a_failure() {
+    let bench = Bench::new();
+    for arguments in [&["--json", "true"][..], &["echo", ":::", "a"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let child = bench.map(arguments).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        let output = wait(child);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains("cannot write results: No space left"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_run_without_a_folder_for_temporary_files_ends_with_an_error() {
+    let bench = Bench::new();
+    // The first needs the whole budget, which the held output of the others would be in the way of.
+    let program = format!(
+        "if [ {{}} = 1 ]; then {} 61; else head -c 60000 /dev/zero; fi",
+        crate::harness::hog().display()
+    );
+    let arguments = ["-k", "--mem", "64M", "-j", "2", "--task-mem", "8M", &program];
+    let mut command = bench.map(&arguments);
+    command.args([":::"]).args((1..=50).map(|number| number.to_string()));
+    let child = command
+        .env("TMPDIR", "/nonexistent")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = wait(child);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/nonexistent"), "{}", stderr(&output));
+}
+
+#[test]
+fn few_file_descriptors_slow_a_run_down_and_fail_nothing() {
+    let bench = Bench::new();
+    let tripod = env!("CARGO_BIN_EXE_tripod");
+    let script = format!(
+        "ulimit -n 48; seq 300 | '{tripod}' map -k -q -j 100 --mem 100M 'sleep 0.05; echo {{}}'"
+    );
+    let child = std::process::Command::new("/bin/sh")
+        .args(["-c", &script])
+        .current_dir(bench.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = wait(child);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let expected: String = (1..=300).map(|number| format!("{number}\n")).collect();
+    assert!(stdout(&output) == expected, "{}", stdout(&output));
+}
+
+#[test]
 fn fail_fast_starts_nothing_more() {
     let bench = Bench::new();
     let input: String = (0..1000).map(|i| format!("{i}\n")).collect();

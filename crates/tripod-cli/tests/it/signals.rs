@@ -5,7 +5,7 @@
 
 use std::process::{Child, Stdio};
 
-use crate::harness::{Bench, Ears, stderr, wait};
+use crate::harness::{Bench, Ears, records, stderr, wait, within_deadline};
 
 /// Processes of every kind below a command: in its pipeline, in the background, in a session of
 /// their own, orphaned.
@@ -20,11 +20,16 @@ struct Started {
 
 /// Starts two commands with a tree each, and waits until both are up.
 fn start() -> Started {
+    start_with(&[])
+}
+
+fn start_with(options: &[&str]) -> Started {
     let bench = Bench::new();
     let fifo = bench.fifo();
     let program = format!(": {{}}; exec 9>'{}'; {TREE} & echo up >&9; wait", fifo.display());
+    let fixed = ["-j", "2", "--progress", "none", &program, ":::", "1", "2", "3", "4"];
     let child = bench
-        .map(&["-j", "2", "--progress", "none", &program, ":::", "1", "2", "3", "4"])
+        .map(&[options, &fixed].concat())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -114,4 +119,92 @@ fn kill_9_of_the_process_that_does_the_work_leaves_nothing() {
     let output = wait(child);
     assert_eq!(output.status.code(), Some(137));
     assert!(stderr(&output).contains("killed by signal 9"), "{}", stderr(&output));
+}
+
+#[test]
+fn records_are_complete_when_the_run_is_terminated() {
+    let Started { child, ears, _bench } = start_with(&["--json"]);
+    send("-TERM", child.id());
+    ears.until_all_are_gone();
+    let output = wait(child);
+    let records = records(&output);
+    assert_eq!(records.len(), 3, "{records:?}");
+    assert!(records[..2].iter().all(|record| record["outcome"] == "killed"), "{records:?}");
+    let summary = &records[2];
+    assert_eq!((&summary["not_run"], &summary["exit_code"]), (&2.into(), &143.into()));
+}
+
+/// The state letter of proc_pid_stat(5).
+fn state_of(pid: &str) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().trim_start()[..1].to_owned()
+}
+
+#[test]
+fn ctrl_z_suspends_the_commands_and_fg_lets_them_go_on() {
+    let bench = Bench::new();
+    let fifo = bench.fifo();
+    let program = format!(": {{}}; exec 9>'{}'; echo $$ >&9; exec sleep 1000", fifo.display());
+    let child = bench
+        .map(&["--progress", "none", &program, ":::", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (ears, pids) = Ears::open(&fifo).lines(1);
+    let pid = pids[0].clone();
+    let until = |wanted: &'static str| {
+        let pid = pid.clone();
+        within_deadline(move || while state_of(&pid) != wanted {});
+    };
+    until("S");
+    send("-TSTP", child.id());
+    until("T");
+    send("-CONT", child.id());
+    until("S");
+    send("-TERM", child.id());
+    ears.until_all_are_gone();
+    assert_eq!(wait(child).status.code(), Some(143));
+}
+
+#[test]
+fn a_leftover_without_its_environment_ends_when_its_command_has() {
+    let bench = Bench::new();
+    let fifo = bench.fifo();
+    let program = format!(
+        ": {{}}; exec 9>'{}'; echo up >&9; setsid env -i sleep 1000 > /dev/null 2>&1 & sleep 0.3",
+        fifo.display()
+    );
+    // The second command outlives the leftover of the first.
+    let program = format!("if [ {{}} = 2 ]; then cat > /dev/null < keep; else {program}; fi");
+    let keep = bench.path().join("keep");
+    assert!(std::process::Command::new("mkfifo").arg(&keep).status().unwrap().success());
+    let child = bench
+        .map(&["-j", "1", "-q", "--progress", "none", &program, ":::", "1", "2"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ears = Ears::open(&fifo);
+    assert_eq!(ears.until_all_are_gone(), "up\n");
+    std::fs::write(&keep, "done").unwrap();
+    assert!(wait(child).status.success());
+}
+
+#[test]
+fn it_works_where_the_end_of_children_is_ignored() {
+    // As when started by a program that ignores SIGCHLD and executes tripod.
+    let script = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); \
+                  os.execv(sys.argv[1], sys.argv[1:])";
+    let Ok(python) = std::process::Command::new("python3")
+        .args(["-c", script, env!("CARGO_BIN_EXE_tripod"), "map", "-kq", "echo", ":::", "a", "b"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+    else {
+        assert!(std::env::var_os("CI").is_none(), "python3 is missing");
+        eprintln!("skipped: python3 is not installed");
+        return;
+    };
+    assert_eq!(wait(python).stdout, b"a\nb\n");
 }
