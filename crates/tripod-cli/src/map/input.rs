@@ -8,9 +8,18 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
-/// How far reading runs ahead of the commands: batches in flight times arguments in a batch.
+use super::template::argument_bytes_max;
+
+/// How far reading runs ahead of the commands, by number and by memory, whichever is less: both
+/// bounds are those of a batch times the batches in flight.
 const BATCHES_AHEAD_MAX: usize = 128;
 const BATCH_LEN_MAX: usize = 1024;
+const READ_AHEAD_BYTES_MAX: usize = 32 << 20;
+
+/// The memory of a batch: 256 KiB, or two of the longest arguments where pages are large.
+fn batch_bytes_max() -> usize {
+    (256 << 10).max(2 * (argument_bytes_max() + 1))
+}
 
 /// A source of arguments, opened but not yet read.
 #[derive(Debug)]
@@ -59,7 +68,8 @@ impl Source {
     /// # Errors
     /// If the system refuses a thread.
     pub(crate) fn start(self) -> io::Result<Batches> {
-        let (sender, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
+        let batches_ahead = BATCHES_AHEAD_MAX.min(READ_AHEAD_BYTES_MAX / batch_bytes_max());
+        let (sender, batches) = mpsc::channel(batches_ahead.max(1));
         std::thread::Builder::new().name("input".to_owned()).spawn(move || match self {
             Self::Given(arguments) => {
                 // Nobody listens after an interrupt.
@@ -118,24 +128,48 @@ fn next_batch<R: Read>(
     reader: &mut BufReader<R>,
     separator: u8,
 ) -> (Vec<OsString>, io::Result<bool>) {
-    let mut batch = Vec::new();
+    let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+    // The next argument is not known before it is read; the largest one has to fit.
+    let batch_bytes_enough = batch_bytes_max() - (argument_bytes_max() + 1);
     loop {
-        let mut argument = Vec::new();
-        match reader.read_until(separator, &mut argument) {
-            Ok(0) => return (batch, Ok(true)),
-            Ok(_) => {
-                if argument.last() == Some(&separator) {
-                    argument.pop();
-                }
-                batch.push(OsString::from_vec(argument));
+        match next_argument(reader, separator) {
+            Ok(None) => return (batch, Ok(true)),
+            Ok(Some(argument)) => {
+                batch_bytes += argument.capacity();
+                batch.push(argument);
             }
             Err(error) => return (batch, Err(error)),
         }
         // What is buffered may end inside an argument, which would wait; better send what is there.
-        if batch.len() == BATCH_LEN_MAX || !reader.buffer().contains(&separator) {
+        if batch.len() == BATCH_LEN_MAX
+            || batch_bytes >= batch_bytes_enough
+            || !reader.buffer().contains(&separator)
+        {
             return (batch, Ok(false));
         }
     }
+}
+
+/// Reads one argument, or `None` at the end.
+///
+/// Of one that is too long for the kernel only so much is kept that it stays too long: starting its
+/// command then fails and says why, and a file without separators does not fill the memory.
+fn next_argument<R: Read>(
+    reader: &mut BufReader<R>,
+    separator: u8,
+) -> io::Result<Option<OsString>> {
+    let kept_max = argument_bytes_max() + 1;
+    let mut argument = Vec::new();
+    // A buffer is far smaller than the address space, so no length is lost here.
+    let len = reader.by_ref().take(kept_max as u64).read_until(separator, &mut argument)?;
+    if argument.last() == Some(&separator) {
+        argument.pop();
+    } else if len == kept_max {
+        reader.skip_until(separator)?;
+        // It has grown by doubling.
+        argument.shrink_to_fit();
+    }
+    Ok((len > 0).then(|| OsString::from_vec(argument)))
 }
 
 #[cfg(test)]
@@ -171,6 +205,45 @@ mod tests {
         let long = "x".repeat(1000);
         let text = format!("{long}\n{long}y");
         assert_eq!(read_all(text.as_bytes(), b'\n'), text.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_no_program_can_be_given_is_not_held_whole() {
+        let text = [&vec![b'x'; 3 << 20][..], b"\ngood\n", &vec![b'y'; 3 << 20]].concat();
+        let all = read_all(&text, b'\n');
+        assert_eq!(all.len(), 3);
+        assert_eq!(all[1], "good");
+        for too_long in [&all[0], &all[2]] {
+            assert_eq!(too_long.len(), argument_bytes_max() + 1);
+            assert!(too_long.capacity() < 2 * argument_bytes_max());
+        }
+    }
+
+    #[test]
+    fn an_argument_at_the_limit_is_cut_nowhere() {
+        for len in argument_bytes_max() - 1..=argument_bytes_max() + 1 {
+            let long = "x".repeat(len);
+            assert_eq!(read_all(format!("{long}\nnext").as_bytes(), b'\n'), [&long, "next"]);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bounded_by_bytes() {
+        let line = [&vec![b'x'; 100 << 10][..], b"\n"].concat();
+        let text = line.repeat(20);
+        let mut reader = BufReader::with_capacity(text.len(), &text[..]);
+        let (mut lines, mut batches) = (0, 0);
+        loop {
+            let (batch, end) = next_batch(&mut reader, b'\n');
+            assert!(batch.iter().map(OsString::capacity).sum::<usize>() <= batch_bytes_max());
+            lines += batch.len();
+            batches += 1;
+            if end.unwrap() {
+                break;
+            }
+        }
+        assert_eq!(lines, 20);
+        assert!(batches <= 11, "{batches} batches for 20 lines");
     }
 
     #[test]

@@ -8,12 +8,16 @@
 //! word.
 //!
 //! What the scanner cannot make safe it refuses: a placeholder inside the program text of a
-//! second interpreter (`bash -c "... {}"`, `eval`), inside backquotes, or inside `$((...))`.
+//! second interpreter (`bash -c "... {}"`, `eval`, `awk`), inside backquotes, inside `$((...))`, or
+//! in a here-document in which nothing is expanded.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+mod here_document;
+mod program_text;
 mod scan;
 
 /// A command template, ready to be filled in with arguments.
@@ -56,6 +60,9 @@ enum Context {
     /// `"${x:-...}"`: as in double quotes, but a brace would close the expansion.
     QuotedExpansion,
     SingleQuoted,
+    /// The body of a here-document: as in double quotes, but a double quote is nothing special.
+    /// What is displayed differs from what runs for a value with a line that is the delimiter.
+    HereDocument,
 }
 
 /// Why a template was refused.
@@ -66,8 +73,8 @@ pub(crate) enum TemplateError {
     Empty,
     #[error(
         "{placeholder} stands inside the program text of `{interpreter}`, which would run whatever \
-         the argument says; pass it as a parameter instead, for example: \
-         sh -c 'gzip \"$1\"' sh {placeholder}"
+         the argument says; pass it as a parameter instead, for example: {}",
+        remedy(.interpreter, *.placeholder)
     )]
     InsideProgramText { placeholder: Placeholder, interpreter: &'static str },
     #[error("{placeholder} stands inside backquotes; write $(...) instead of `...`")]
@@ -77,14 +84,32 @@ pub(crate) enum TemplateError {
          assign it to a variable and check it first"
     )]
     InsideArithmetic { placeholder: Placeholder },
+    #[error(
+        "{placeholder} stands in a here-document with a quoted delimiter, in which a shell expands \
+         nothing; write <<{delimiter} without quotes, and \\$ for each $ that is to stay"
+    )]
+    InsideQuotedHereDocument { placeholder: Placeholder, delimiter: String },
     #[error("COMMAND contains a NUL byte, which no program can be given")]
     NulByte,
+}
+
+/// How to give `placeholder` to a program of `interpreter` as data.
+fn remedy(interpreter: &str, placeholder: Placeholder) -> String {
+    match interpreter {
+        "trap" => format!("f={placeholder}; trap 'rm \"$f\"' EXIT"),
+        "sed" | "gsed" => format!("to={placeholder} perl -pe 's/from/$ENV{{to}}/'"),
+        awk if awk.ends_with("awk") => {
+            format!("name={placeholder} {awk} '{{ print ENVIRON[\"name\"] }}'")
+        }
+        "python" | "pypy" => format!("python3 -c 'import sys; print(sys.argv[1])' {placeholder}"),
+        _ => format!("sh -c 'gzip \"$1\"' sh {placeholder}"),
+    }
 }
 
 /// A program for `sh -c` and its positional parameters.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Invocation<'a> {
-    pub(crate) script: std::borrow::Cow<'a, OsStr>,
+    pub(crate) script: Cow<'a, OsStr>,
     pub(crate) parameters: Vec<OsString>,
 }
 
@@ -94,17 +119,14 @@ impl Template {
     /// One word is a shell program. Several words are a program and its arguments, each passed on
     /// just as it was given, as `xargs` does. Without a placeholder the argument is appended.
     pub(crate) fn parse(words: &[OsString]) -> Result<Self, TemplateError> {
-        let mut segments = match words {
+        let segments = match words {
             [] => return Err(TemplateError::Empty),
+            [program] if program.as_bytes().trim_ascii().is_empty() => {
+                return Err(TemplateError::Empty);
+            }
             [program] => scan::program(program.as_bytes())?,
             words => scan::words(words)?,
         };
-        if segments.iter().all(|s| matches!(s, Segment::Text(t) if t.trim_ascii().is_empty())) {
-            return Err(TemplateError::Empty);
-        }
-        if !segments.iter().any(|segment| matches!(segment, Segment::Slot { .. })) {
-            append_argument(&mut segments);
-        }
         let parameters = parameters_of(&segments);
         let mut template = Self { segments, fixed_script: None, parameters };
         if !template.uses(Placeholder::Number) {
@@ -168,12 +190,6 @@ impl Template {
     }
 }
 
-fn append_argument(segments: &mut Vec<Segment>) {
-    segments.push(Segment::Text(b" ".to_vec()));
-    let (placeholder, context) = (Placeholder::Argument, Context::Bare);
-    segments.push(Segment::Slot { placeholder, context });
-}
-
 fn parameters_of(segments: &[Segment]) -> Vec<Placeholder> {
     let mut parameters = Vec::new();
     for segment in segments {
@@ -207,9 +223,15 @@ impl Placeholder {
     fn value(self, argument: &OsStr) -> OsString {
         let bytes = argument.as_bytes();
         let value = match self {
+            // Not even a part of one that is too long, or of which the rest was not kept: starting
+            // the command has to fail rather than work on something else.
+            _ if bytes.len() >= argument_bytes_max() => bytes,
             Self::Argument | Self::Number => bytes,
             Self::WithoutExtension => without_extension(bytes),
-            Self::Basename => basename(bytes),
+            Self::Basename => {
+                let name = basename(bytes);
+                return guard_leading_dash_of(OsStr::from_bytes(name), argument).into_owned();
+            }
             Self::Dirname => dirname(bytes),
         };
         OsStr::from_bytes(value).to_owned()
@@ -227,7 +249,9 @@ impl Context {
     fn write_reference(self, position: usize, out: &mut Vec<u8>) {
         let reference = match self {
             Self::Bare => format!("\"${{{position}}}\""),
-            Self::DoubleQuoted | Self::QuotedExpansion => format!("${{{position}}}"),
+            Self::DoubleQuoted | Self::QuotedExpansion | Self::HereDocument => {
+                format!("${{{position}}}")
+            }
             Self::SingleQuoted => format!("'\"${{{position}}}\"'"),
         };
         out.extend_from_slice(reference.as_bytes());
@@ -236,9 +260,10 @@ impl Context {
     fn write_value(self, value: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Bare => out.extend_from_slice(&quote(value)),
-            Self::DoubleQuoted | Self::QuotedExpansion => {
+            Self::DoubleQuoted | Self::QuotedExpansion | Self::HereDocument => {
                 for byte in value {
-                    if matches!(byte, b'"' | b'\\' | b'$' | b'`')
+                    if matches!(byte, b'\\' | b'$' | b'`')
+                        || (*byte == b'"' && self != Self::HereDocument)
                         || (*byte == b'}' && self == Self::QuotedExpansion)
                     {
                         out.push(b'\\');
@@ -277,13 +302,24 @@ fn write_single_quoted(value: &[u8], out: &mut Vec<u8>) {
 ///
 /// `-rf` becomes `./-rf` where a file of that name exists; an argument that is no file, such as
 /// the number `-5`, is left alone.
-fn guard_leading_dash(argument: &OsStr) -> std::borrow::Cow<'_, OsStr> {
-    if argument.as_bytes().starts_with(b"-") && std::fs::symlink_metadata(argument).is_ok() {
+fn guard_leading_dash(argument: &OsStr) -> Cow<'_, OsStr> {
+    guard_leading_dash_of(argument, argument)
+}
+
+/// Does the same for a part of `argument`, which says whether there is a file.
+fn guard_leading_dash_of<'a>(part: &'a OsStr, argument: &OsStr) -> Cow<'a, OsStr> {
+    if part.as_bytes().starts_with(b"-") && std::fs::symlink_metadata(argument).is_ok() {
         let mut guarded = OsString::from("./");
-        guarded.push(argument);
+        guarded.push(part);
         return guarded.into();
     }
-    argument.into()
+    part.into()
+}
+
+/// The length from which on the kernel passes an argument to no program: with its NUL byte it may
+/// have 32 pages (`MAX_ARG_STRLEN`, execve(2)), which is 128 KiB on most machines.
+pub(super) fn argument_bytes_max() -> usize {
+    32 * rustix::param::page_size()
 }
 
 /// `a/b.tar.gz` -> `a/b.tar`; a leading dot is part of the name, not the start of an extension.

@@ -3,38 +3,20 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
+use super::here_document::HereDocument;
+use super::program_text::{CommandWords, Target, Word};
 use super::{Context, Placeholder, Segment, TemplateError, quote};
 
-/// Interpreters, and the last letter of the option whose value is program text.
-const INTERPRETERS: [(&str, char); 17] = [
-    ("ash", 'c'),
-    ("bash", 'c'),
-    ("csh", 'c'),
-    ("dash", 'c'),
-    ("fish", 'c'),
-    ("ksh", 'c'),
-    ("lua", 'e'),
-    ("mksh", 'c'),
-    ("node", 'e'),
-    ("perl", 'e'),
-    ("php", 'r'),
-    ("python", 'c'),
-    ("python3", 'c'),
-    ("ruby", 'e'),
-    ("sh", 'c'),
-    ("su", 'c'),
-    ("zsh", 'c'),
-];
-
-/// Scans a shell program.
+/// Scans a shell program. Without a placeholder the argument is appended.
 pub(super) fn program(source: &[u8]) -> Result<Vec<Segment>, TemplateError> {
     if source.contains(&0) {
         return Err(TemplateError::NulByte);
     }
-    Scanner::new(source).run()
+    Scanner::new(source, Frame::Program).run()
 }
 
-/// Makes a program of words that are to be passed on just as they are.
+/// Makes a program of words that are to be passed on just as they are. Without a placeholder the
+/// argument is appended.
 pub(super) fn words(words: &[OsString]) -> Result<Vec<Segment>, TemplateError> {
     let mut segments = Vec::new();
     let mut command = CommandWords::default();
@@ -46,87 +28,51 @@ pub(super) fn words(words: &[OsString]) -> Result<Vec<Segment>, TemplateError> {
         if index > 0 {
             segments.push(Segment::Text(b" ".to_vec()));
         }
-        scan_literal_word(word, &command, &mut segments)?;
-        command.push(word);
+        command.push(&scan_literal_word(word, &mut segments))?;
+    }
+    if !has_slot(&segments) {
+        command.push(&append_argument(&mut segments))?;
     }
     Ok(segments)
 }
 
-fn scan_literal_word(
-    word: &[u8],
-    command: &CommandWords,
-    segments: &mut Vec<Segment>,
-) -> Result<(), TemplateError> {
+fn scan_literal_word(text: &[u8], segments: &mut Vec<Segment>) -> Word {
+    let mut word = Word { text: text.to_vec(), slots: Vec::new(), started: true };
     let (mut position, mut text_start) = (0, 0);
-    while position < word.len() {
-        let Some((placeholder, len)) = Placeholder::at_start_of(&word[position..]) else {
+    while position < text.len() {
+        let Some((placeholder, len)) = Placeholder::at_start_of(&text[position..]) else {
             position += 1;
             continue;
         };
-        if len != word.len() {
-            command.refuse_program_text(placeholder)?;
-        }
-        push_quoted(&word[text_start..position], segments);
+        push_quoted(&text[text_start..position], segments);
         segments.push(Segment::Slot { placeholder, context: Context::Bare });
+        word.slots.push(placeholder);
         position += len;
         text_start = position;
     }
-    if text_start < word.len() || word.is_empty() {
-        segments.push(Segment::Text(quote(&word[text_start..])));
+    if text_start < text.len() || text.is_empty() {
+        segments.push(Segment::Text(quote(&text[text_start..])));
     }
-    Ok(())
+    word
+}
+
+fn has_slot(segments: &[Segment]) -> bool {
+    segments.iter().any(|segment| matches!(segment, Segment::Slot { .. }))
+}
+
+/// Adds ` {}` and returns the word that this is.
+fn append_argument(segments: &mut Vec<Segment>) -> Word {
+    let placeholder = Placeholder::Argument;
+    segments.push(Segment::Text(b" ".to_vec()));
+    segments.push(Segment::Slot { placeholder, context: Context::Bare });
+    let mut word = Word::default();
+    word.push_slot(placeholder);
+    word
 }
 
 fn push_quoted(text: &[u8], segments: &mut Vec<Segment>) {
     if !text.is_empty() {
         segments.push(Segment::Text(quote(text)));
-    }
-}
-
-/// The words of the simple command being read, to tell program text from data.
-#[derive(Debug, Default)]
-struct CommandWords {
-    /// `bash`, `eval` ... where the command is one that takes program text.
-    interpreter: Option<&'static str>,
-    /// The option letter that makes the next word program text; `eval` needs none.
-    option: Option<char>,
-    /// Whether the next word is program text.
-    program_text_next: bool,
-}
-
-impl CommandWords {
-    /// Takes a finished word of the command.
-    fn push(&mut self, word: &[u8]) {
-        let text = String::from_utf8_lossy(word);
-        let name = text.rsplit('/').next().unwrap_or_default();
-        if let Some(letter) = self.option {
-            self.program_text_next = takes_program_text(&text, letter);
-        } else if self.interpreter.is_none() {
-            // Looked for in every word, not only the first: `env FOO=1 bash -c`, `sudo sh -c`.
-            if name == "eval" {
-                (self.interpreter, self.program_text_next) = (Some("eval"), true);
-            } else if let Some((name, letter)) = INTERPRETERS.iter().find(|(n, _)| *n == name) {
-                (self.interpreter, self.option) = (Some(*name), Some(*letter));
-            }
-        }
-    }
-
-    /// Refuses a placeholder that is part of, but not all of, a word of program text.
-    fn refuse_program_text(&self, placeholder: Placeholder) -> Result<(), TemplateError> {
-        match self.interpreter {
-            Some(interpreter) if self.program_text_next && placeholder != Placeholder::Number => {
-                Err(TemplateError::InsideProgramText { placeholder, interpreter })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Whether `option` is one like `-c`, `-lc` or `--eval`.
-fn takes_program_text(option: &str, letter: char) -> bool {
-    match option.strip_prefix("--") {
-        Some(long) => matches!(long, "eval" | "command"),
-        None => option.starts_with('-') && option.ends_with(letter),
     }
 }
 
@@ -143,6 +89,17 @@ enum Frame {
     Arithmetic(u32),
     /// Backquotes.
     Backquotes,
+    /// The body of a here-document, where quotes are ordinary characters.
+    HereDocument,
+    /// The same where nothing is expanded.
+    QuotedHereDocument,
+}
+
+/// What was being read outside of `(...)` or `$(...)`.
+struct Outer {
+    word: Word,
+    command: CommandWords,
+    here_documents: Vec<HereDocument>,
 }
 
 struct Scanner<'a> {
@@ -151,32 +108,41 @@ struct Scanner<'a> {
     frames: Vec<Frame>,
     segments: Vec<Segment>,
     text: Vec<u8>,
-    /// The word being read, without quotes, and the words before it.
-    word: Vec<u8>,
-    /// Slots of the word being read. A word that is one placeholder and nothing else is the
-    /// argument itself, not text around it.
-    word_slots: Vec<Placeholder>,
+    word: Word,
     command: CommandWords,
-    /// What was being read outside of each `(...)` that is open.
-    outer: Vec<(Vec<u8>, Vec<Placeholder>, CommandWords)>,
+    /// Here-documents of finished commands, whose bodies begin at the next newline.
+    here_documents: Vec<HereDocument>,
+    outer: Vec<Outer>,
 }
 
 impl<'a> Scanner<'a> {
-    fn new(source: &'a [u8]) -> Self {
+    fn new(source: &'a [u8], bottom: Frame) -> Self {
         Self {
             source,
             position: 0,
-            frames: vec![Frame::Program],
+            frames: vec![bottom],
             segments: Vec::new(),
             text: Vec::new(),
-            word: Vec::new(),
-            word_slots: Vec::new(),
+            word: Word::default(),
             command: CommandWords::default(),
+            here_documents: Vec::new(),
             outer: Vec::new(),
         }
     }
 
     fn run(mut self) -> Result<Vec<Segment>, TemplateError> {
+        self.scan()?;
+        self.end_word()?;
+        self.flush_text();
+        if !has_slot(&self.segments) {
+            self.word = append_argument(&mut self.segments);
+        }
+        self.end_command()?;
+        Ok(self.segments)
+    }
+
+    /// Scans the source up to its end, where a word may still be open.
+    fn scan(&mut self) -> Result<(), TemplateError> {
         while let Some(&byte) = self.source.get(self.position) {
             match self.frame() {
                 Frame::Program => self.step_program(byte)?,
@@ -184,11 +150,11 @@ impl<'a> Scanner<'a> {
                 Frame::Expansion => self.step_expansion(byte)?,
                 Frame::Arithmetic(open) => self.step_arithmetic(byte, open)?,
                 Frame::Backquotes => self.step_backquotes(byte)?,
+                Frame::HereDocument => self.step_common(byte, Context::HereDocument)?,
+                Frame::QuotedHereDocument => self.step_literal(Context::HereDocument),
             }
         }
-        self.end_word()?;
-        self.flush_text();
-        Ok(self.segments)
+        Ok(())
     }
 
     fn frame(&self) -> Frame {
@@ -203,22 +169,36 @@ impl<'a> Scanner<'a> {
         match byte {
             b'\'' => self.single_quoted(),
             b'"' => self.open(Frame::Double, 1),
-            b'#' if self.word.is_empty() && self.word_slots.is_empty() => self.comment(),
+            b'#' if !self.word.started => self.comment(),
             b' ' | b'\t' => {
                 self.end_word()?;
                 self.skip(1);
             }
-            b'\n' | b';' | b'&' | b'|' | b'<' | b'>' => {
-                self.end_command(matches!(byte, b'<' | b'>'))?;
+            b'<' | b'>' => self.redirection()?,
+            b'&' if self.rest().starts_with(b"&>") => self.redirection()?,
+            b'\n' => {
+                self.end_command()?;
+                self.skip(1);
+                self.here_document_bodies()?;
+            }
+            b';' | b'&' | b'|' => {
+                self.end_command()?;
                 self.skip(1);
             }
             b'(' => {
-                self.end_command(false)?;
+                self.end_command()?;
+                let here_documents = std::mem::take(&mut self.here_documents);
                 self.open_program(1);
+                // The next newline is the same one in a subshell.
+                self.here_documents = here_documents;
             }
-            b')' if self.frames.len() > 1 => {
-                self.end_command(false)?;
-                self.close_program();
+            b')' => {
+                self.end_command()?;
+                match self.frames.len() {
+                    // Of `case ... in pattern)`.
+                    1 => self.skip(1),
+                    _ => self.close_program(),
+                }
             }
             _ => self.step_common(byte, Context::Bare)?,
         }
@@ -237,7 +217,7 @@ impl<'a> Scanner<'a> {
         match byte {
             b'}' => self.close(1),
             b'"' => self.open(Frame::Double, 1),
-            _ if self.frames.contains(&Frame::Double) => {
+            _ if self.is_quoted() => {
                 self.step_common(byte, Context::QuotedExpansion)?;
             }
             _ => self.step_common(byte, Context::Bare)?,
@@ -267,7 +247,11 @@ impl<'a> Scanner<'a> {
     fn step_common(&mut self, byte: u8, context: Context) -> Result<(), TemplateError> {
         let rest = self.rest();
         match byte {
-            b'\\' => self.take(2),
+            b'\\' if rest.starts_with(b"\\\n") => self.skip(2),
+            b'\\' => {
+                self.skip(1);
+                self.take(1);
+            }
             b'`' => self.open(Frame::Backquotes, 1),
             b'$' if rest.starts_with(b"$((") => self.open(Frame::Arithmetic(0), 3),
             b'$' if rest.starts_with(b"$(") => self.open_program(2),
@@ -296,11 +280,21 @@ impl<'a> Scanner<'a> {
                 return Err(TemplateError::InsideArithmetic { placeholder });
             }
         }
+        self.push_slot(placeholder, len, context);
+        Ok(())
+    }
+
+    fn push_slot(&mut self, placeholder: Placeholder, len: usize, context: Context) {
         self.flush_text();
         self.segments.push(Segment::Slot { placeholder, context });
-        self.word_slots.push(placeholder);
+        self.word.push_slot(placeholder);
         self.position += len;
-        Ok(())
+    }
+
+    /// Whether `${...}` stands in double quotes or a here-document, and not in a `$(...)` there.
+    fn is_quoted(&self) -> bool {
+        let inner = self.frames.iter().rev().take_while(|frame| **frame != Frame::Program);
+        inner.into_iter().any(|frame| matches!(frame, Frame::Double | Frame::HereDocument))
     }
 
     fn single_quoted(&mut self) {
@@ -308,19 +302,20 @@ impl<'a> Scanner<'a> {
         let body = self.source[body_start..].iter().position(|b| *b == b'\'');
         let end = body.map_or(self.source.len(), |len| body_start + len);
         self.skip(1);
+        self.word.started = true;
         while self.position < end {
-            match Placeholder::at_start_of(&self.source[self.position..end]) {
-                Some((placeholder, len)) => {
-                    self.flush_text();
-                    let context = Context::SingleQuoted;
-                    self.segments.push(Segment::Slot { placeholder, context });
-                    self.word_slots.push(placeholder);
-                    self.position += len;
-                }
-                None => self.take(1),
-            }
+            self.step_literal(Context::SingleQuoted);
         }
         self.skip(1);
+    }
+
+    /// Where only a placeholder is special. None can reach beyond the end of what is quoted, since
+    /// there is no quote and no newline in one.
+    fn step_literal(&mut self, context: Context) {
+        match Placeholder::at_start_of(self.rest()) {
+            Some((placeholder, len)) => self.push_slot(placeholder, len, context),
+            None => self.take(1),
+        }
     }
 
     fn comment(&mut self) {
@@ -331,7 +326,8 @@ impl<'a> Scanner<'a> {
     /// Copies `len` bytes that are part of a word.
     fn take(&mut self, len: usize) {
         let end = (self.position + len).min(self.source.len());
-        self.word.extend_from_slice(&self.source[self.position..end]);
+        self.word.text.extend_from_slice(&self.source[self.position..end]);
+        self.word.started = true;
         self.skip(len);
     }
 
@@ -345,6 +341,7 @@ impl<'a> Scanner<'a> {
     fn open(&mut self, frame: Frame, len: usize) {
         self.skip(len);
         self.frames.push(frame);
+        self.word.started = true;
     }
 
     fn close(&mut self, len: usize) {
@@ -355,17 +352,20 @@ impl<'a> Scanner<'a> {
     /// Opens `(...)` or `$(...)`, which holds commands of its own.
     fn open_program(&mut self, len: usize) {
         self.open(Frame::Program, len);
-        let word = std::mem::take(&mut self.word);
-        let word_slots = std::mem::take(&mut self.word_slots);
-        self.outer.push((word, word_slots, std::mem::take(&mut self.command)));
+        self.outer.push(Outer {
+            word: std::mem::take(&mut self.word),
+            command: std::mem::take(&mut self.command),
+            here_documents: std::mem::take(&mut self.here_documents),
+        });
     }
 
     /// Closes it and goes on with the word it stands in, of which its output is a part.
     fn close_program(&mut self) {
         self.close(1);
-        if let Some((word, word_slots, command)) = self.outer.pop() {
-            (self.word, self.word_slots, self.command) = (word, word_slots, command);
-            self.word.extend_from_slice(b"$()");
+        if let Some(outer) = self.outer.pop() {
+            (self.word, self.command) = (outer.word, outer.command);
+            self.here_documents.splice(..0, outer.here_documents);
+            self.word.text.extend_from_slice(b"$()");
         }
     }
 
@@ -376,25 +376,58 @@ impl<'a> Scanner<'a> {
 
     /// Ends the word being read: a space inside quotes never gets here.
     fn end_word(&mut self) -> Result<(), TemplateError> {
-        let alone = self.word.is_empty() && self.word_slots.len() == 1;
-        if !alone {
-            for placeholder in &self.word_slots {
-                self.command.refuse_program_text(*placeholder)?;
-            }
-        }
-        if !self.word.is_empty() || !self.word_slots.is_empty() {
-            let word = std::mem::take(&mut self.word);
-            self.command.push(&word);
-        }
-        self.word_slots.clear();
+        let word = std::mem::take(&mut self.word);
+        if word.started { self.command.push(&word) } else { Ok(()) }
+    }
+
+    /// Ends the simple command.
+    fn end_command(&mut self) -> Result<(), TemplateError> {
+        self.end_word()?;
+        let command = std::mem::take(&mut self.command);
+        self.here_documents.extend(command.finish()?);
         Ok(())
     }
 
-    /// Ends the simple command; after a redirection it goes on.
-    fn end_command(&mut self, redirection: bool) -> Result<(), TemplateError> {
+    /// Reads an operator that begins with `<` or `>`, or `&>`. The command goes on after it, so
+    /// that `bash 2>&1 -c TEXT` is seen as what it is.
+    fn redirection(&mut self) -> Result<(), TemplateError> {
+        let rest = self.rest();
+        if rest.starts_with(b"<(") || rest.starts_with(b">(") {
+            self.open_program(2);
+            return Ok(());
+        }
+        if self.word.text.iter().all(u8::is_ascii_digit) {
+            // The number of a file descriptor is no word of the command.
+            self.word = Word::default();
+        }
         self.end_word()?;
-        if !redirection {
-            self.command = CommandWords::default();
+        let starts_with = |operator: &&&[u8]| rest.starts_with(operator);
+        if rest.starts_with(b"<<<") {
+            self.skip(3);
+            self.command.redirect(Target::HereString);
+        } else if rest.starts_with(b"<<") {
+            let strips_tabs = rest.starts_with(b"<<-");
+            self.skip(2 + usize::from(strips_tabs));
+            let (document, len) = HereDocument::parse(self.rest(), strips_tabs);
+            self.skip(len);
+            self.command.push_here_document(document);
+        } else {
+            let operators: [&[u8]; 7] = [b"&>>", b"&>", b">>", b">&", b">|", b"<&", b"<>"];
+            self.skip(operators.iter().find(starts_with).map_or(1, |operator| operator.len()));
+            self.command.redirect(Target::File);
+        }
+        Ok(())
+    }
+
+    /// Reads the bodies of the here-documents of the line that has just ended.
+    fn here_document_bodies(&mut self) -> Result<(), TemplateError> {
+        for document in std::mem::take(&mut self.here_documents) {
+            let rest = self.rest();
+            let (body_len, len) = document.extent(rest);
+            self.flush_text();
+            self.segments.extend(here_document_body(&document, &rest[..body_len])?);
+            self.position += body_len;
+            self.skip(len - body_len);
         }
         Ok(())
     }
@@ -404,4 +437,23 @@ impl<'a> Scanner<'a> {
             self.segments.push(Segment::Text(std::mem::take(&mut self.text)));
         }
     }
+}
+
+fn here_document_body(document: &HereDocument, body: &[u8]) -> Result<Vec<Segment>, TemplateError> {
+    let bottom = if document.quoted { Frame::QuotedHereDocument } else { Frame::HereDocument };
+    let mut scanner = Scanner::new(body, bottom);
+    scanner.scan()?;
+    scanner.flush_text();
+    if let Some(interpreter) = document.interpreter
+        && let Some(placeholder) = scanner.word.slot_within_text()
+    {
+        return Err(TemplateError::InsideProgramText { placeholder, interpreter });
+    }
+    if document.quoted
+        && let Some(placeholder) = scanner.word.slot()
+    {
+        let delimiter = String::from_utf8_lossy(&document.delimiter).into_owned();
+        return Err(TemplateError::InsideQuotedHereDocument { placeholder, delimiter });
+    }
+    Ok(scanner.segments)
 }

@@ -155,6 +155,256 @@ fn an_argument_beside_program_text_is_allowed() {
     }
 }
 
+/// Refused as one word and, where no shell syntax is needed, as several words.
+#[test]
+fn program_text_is_found_by_the_grammar_of_each_interpreter() {
+    let refused = [
+        (&["sh", "-ce", "echo {}"][..], "sh"),
+        (&["sh", "-c", "--", "echo {}"], "sh"),
+        (&["sh", "-c", "-", "echo {}"], "sh"),
+        (&["bash", "-c", "-x", "echo {}"], "bash"),
+        (&["bash", "-ceo", "pipefail", "echo {}"], "bash"),
+        (&["bash", "-O", "extglob", "+x", "-c", "echo {}"], "bash"),
+        (&["bash", "--norc", "-c", "echo {}"], "bash"),
+        (&["$SHELL", "-c", "echo {}"], "$SHELL"),
+        (&["zsh", "-c", "echo {.}"], "zsh"),
+        (&["fish", "--command=echo {}"], "fish"),
+        (&["su", "-", "nobody", "-c", "echo {}"], "su"),
+        (&["trap", "echo {}", "EXIT"], "trap"),
+        (&["trap", "--", "echo {}", "EXIT"], "trap"),
+        (&["eval", "--", "echo {}"], "eval"),
+        (&["eval", "echo", "{}"], "eval"),
+        (&["eval", "echo"], "eval"),
+        (&["awk", "{ \"{}\" | getline }"], "awk"),
+        (&["gawk", "-v", "x=1", "-F", ",", "{ print \"{}\" }"], "gawk"),
+        (&["mawk", "-F,", "-vx=1", "--", "{ print \"{}\" }"], "mawk"),
+        (&["nawk", "--assign", "x=1", "{ print \"{}\" }"], "nawk"),
+        (&["gawk", "-f", "lib.awk", "-e", "{ print \"{}\" }"], "gawk"),
+        (&["gawk", "--source={ print \"{}\" }"], "gawk"),
+        (&["sed", "s/a/{}/"], "sed"),
+        (&["sed", "-i", "s/a/{}/", "file"], "sed"),
+        (&["sed", "-n", "-e", "p", "-e", "s/a/{}/"], "sed"),
+        (&["sed", "-es/a/{}/"], "sed"),
+        (&["sed", "p", "file", "--expression=s/a/{}/"], "sed"),
+        (&["sed", "--expr", "s/a/{}/"], "sed"),
+        (&["sed", "-l", "5", "s/a/{}/"], "sed"),
+        (&["perl", "-E", "say {}1"], "perl"),
+        (&["perl", "-esay \"{}\""], "perl"),
+        (&["perl", "-i.orig", "-pe", "s/a/{}/", "file"], "perl"),
+        (&["perl5.36", "-lne", "print \"{}\""], "perl"),
+        (&["ruby", "-r", "json", "-e", "puts \"{}\""], "ruby"),
+        (&["node", "-p", "\"{}\""], "node"),
+        (&["node", "--print", "\"{}\""], "node"),
+        (&["node", "-pe", "\"{}\""], "node"),
+        (&["node", "-e", "f(\"{}\")"], "node"),
+        (&["node", "--eval=f(\"{}\")"], "node"),
+        (&["php", "-d", "x=1", "-r", "echo \"{}\";"], "php"),
+        (&["python3.12", "-Bc", "print(\"{}\")"], "python"),
+        (&["python3", "-W", "error", "-cprint(\"{}\")"], "python"),
+        (&["lua5.4", "-l", "m", "-e", "print(\"{}\")"], "lua"),
+        (&["sudo", "-u", "nobody", "sh", "-c", "echo {}"], "sh"),
+        (&["docker", "run", "--name", "bash", "alpine", "sh", "-c", "echo {}"], "sh"),
+    ];
+    for (words, expected) in refused {
+        for template in [Template::parse(&owned(words)), parse(&joined(words))] {
+            match template {
+                Err(TemplateError::InsideProgramText { interpreter, .. }) => {
+                    assert_eq!(interpreter, expected, "{words:?}");
+                }
+                other => panic!("{words:?}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_only_looks_like_program_text_is_accepted() {
+    for words in [
+        &["xz", "-9", "-c", "{}"][..],
+        &["gzip", "-c", "x{}"],
+        &["sort", "-c", "x{}"],
+        &["sh", "-c", "{}"],
+        &["sh", "-ce", "f \"$1\"", "sh", "x{}"],
+        &["sh", "-c", "", "x{}"],
+        &["bash", "-ceo", "pipefail", "f \"$1\"", "bash", "x{}"],
+        &["bash", "script.sh", "{}"],
+        &["bash", "script.sh", "x{}"],
+        &["bash", "script.sh", "-c", "x{}"],
+        &["bash", "-e", "script.sh", "x{}"],
+        &["bash", "-c", "exit {#}"],
+        &["trap", "{}", "EXIT"],
+        &["eval", "{}"],
+        &["awk", "{print $1}", "{}"],
+        &["awk", "{print $1}", "x{}"],
+        &["awk", "-v", "name=x{}", "{print name}", "file"],
+        &["awk", "-f", "lib.awk", "x{}"],
+        &["sed", "-n", "1p", "{}"],
+        &["sed", "-n", "1p", "x{}"],
+        &["sed", "-i", "s/a/b/", "{}.txt"],
+        &["sed", "-i.bak", "-e", "s/a/b/", "{}.txt"],
+        &["sed", "-f", "edit.sed", "{}.txt"],
+        &["perl", "-i.orig", "-pe", "s/a/b/", "{}.txt"],
+        &["perl", "tool.pl", "-e", "x{}"],
+        &["python3", "-m", "tool", "x{}"],
+        &["python3", "-m", "tool", "-c", "x{}"],
+        &["python3.12", "-c", "import sys", "x{}"],
+        &["node", "tool.js", "-p", "x{}"],
+        &["php", "tool.php", "x{}"],
+        &["grep", "-w", "sed", "x{}"],
+        &["cp", "x{}", "/usr/share/awk", "y{}"],
+    ] {
+        for template in [Template::parse(&owned(words)), parse(&joined(words))] {
+            assert!(template.is_ok(), "{words:?}: {template:?}");
+        }
+    }
+    for program in ["gzip -c \"{}\"", "if grep sed \"x{}\"; then :; fi", "sh -c true > \"{}.out\""]
+    {
+        assert!(parse(program).is_ok(), "{program}");
+    }
+}
+
+#[test]
+fn redirections_and_line_ends_do_not_hide_program_text() {
+    for program in [
+        "bash 2>&1 -c 'echo {}'",
+        "bash -c 2>/dev/null 'echo {}'",
+        "bash -c >& log 'echo {}'",
+        "bash -c &> log 'echo {}'",
+        "sh -c \\\n 'echo {}'",
+        "\\eval 'echo {}'",
+        "case x in x)sh -c 'echo {}' ;; esac",
+        "X=1 sh -c 'echo {}'",
+    ] {
+        let error = parse(program).expect_err(program);
+        assert!(matches!(error, TemplateError::InsideProgramText { .. }), "{program}: {error}");
+    }
+}
+
+fn owned(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+/// The words as one program, each in single quotes where it needs some.
+fn joined(words: &[&str]) -> String {
+    let quote_word = |word: &&str| match *word {
+        "$SHELL" | "{}" | "{#}" => (*word).to_owned(),
+        word if word.contains(' ') || word.contains('"') || word.is_empty() => format!("'{word}'"),
+        word => word.to_owned(),
+    };
+    words.iter().map(quote_word).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_here_document_holds_the_argument_as_it_is() {
+    check("cat <<EOF\nname: {}\nEOF", b"a b", b"name: a b\n");
+    for argument in NASTY.into_iter().filter(|argument| !argument.contains(&b'\n')) {
+        let name = [b"it's <", argument, b">\n"].concat();
+        for program in [
+            "cat <<EOF\nit's <{}>\nEOF",
+            "cat << EOF\nit's <{}>\nEOF\n",
+            "cat <<-EOF\n\tit's <{}>\n\tEOF\n",
+            "cat <<A - <<B\nlost {}\nA\nit's <{}>\nB\n",
+            "cat <<A; cat <<B\nit's <{}>\nA\nB\n",
+            "(cat <<EOF)\nit's <{}>\nEOF",
+            "x=\"$(cat <<EOF\nit's <{}>\nEOF\n)\"; printf '%s\\n' \"$x\"",
+            "cat <<EOF\nit's <${unset:-{}}>\nEOF",
+            "cat <<EOF\nit's <$(printf %s {})>\nEOF",
+            "cat <<EOF | cat\nit's <{}>\nEOF",
+        ] {
+            // A shell takes the quotes of `\"` in the word of an expansion differently by brand.
+            if program.contains("unset") {
+                check_run(program, argument, &name);
+            } else {
+                check(program, argument, &name);
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_here_document_quotes_count_again() {
+    let program = "cat <<EOF && printf '<%s>' {}\nit's \"\nEOF\nprintf '<%s>' \"{}\" x{}";
+    check(program, b"a  b", b"it's \"\n<a  b><a  b><xa  b>");
+    check_run("cat <<EOF\n$(( 1 << 2 ))\\\nEOF\nEOF\nprintf %s {}", b"a  b", b"4EOF\na  b");
+    check_run("cat <<{}\nx{}\n{}\nprintf %s {}", b"a  b", b"xa  b\na  b");
+}
+
+#[test]
+fn a_here_string_is_no_here_document() {
+    let template = parse("cat <<< x{}\nprintf '<%s>' {}").expect("good");
+    let script = template.invocation(OsStr::new("a"), 1).script.into_owned();
+    assert_eq!(script, "cat <<< x\"${1}\"\nprintf '<%s>' \"${1}\"");
+}
+
+#[test]
+fn where_nothing_is_expanded_an_argument_is_refused() {
+    for program in [
+        "cat <<'EOF'\nname: {}\nEOF",
+        "cat <<\"EOF\"\nname: {}\nEOF",
+        "cat <<\\EOF\n{}\nEOF",
+        "cat <<-E'O'F\n\tname: {}\n\tEOF",
+    ] {
+        let error = parse(program).expect_err(program);
+        assert!(error.to_string().contains("write <<EOF without quotes"), "{error}");
+    }
+    check("cat <<'EOF'\n$x {#}\nEOF\nprintf %s {}", b"a", b"$x 7\na");
+}
+
+#[test]
+fn the_standard_input_of_an_interpreter_is_program_text() {
+    for program in [
+        "sh <<EOF\necho {}\nEOF",
+        "sh -s x <<EOF\necho {}\nEOF",
+        "sh <<'EOF'\necho {}\nEOF",
+        "bash <<< 'echo {}'",
+        "<<< 'echo {}' bash -x",
+        "python3 - <<EOF\nprint('{}')\nEOF",
+        "sudo -u nobody perl <<EOF\nprint '{}'\nEOF",
+        "awk -f - file <<EOF\n{ print \"{}\" }\nEOF",
+    ] {
+        let error = parse(program).expect_err(program);
+        assert!(matches!(error, TemplateError::InsideProgramText { .. }), "{program}: {error}");
+    }
+    for program in [
+        "sh -c 'cat' <<EOF\nx {}\nEOF",
+        "sh -c 'cat' sh <<EOF\nx {}\nEOF",
+        "sh script.sh <<EOF\nx {}\nEOF",
+        "perl -pe 's/a/b/' <<EOF\nx {}\nEOF",
+        "awk '{ print }' - <<EOF\nx {}\nEOF",
+        "sed p <<< 'x {}'",
+        "sh <<< {}",
+    ] {
+        assert!(parse(program).is_ok(), "{program}");
+    }
+}
+
+#[test]
+fn a_remedy_is_a_command_that_is_accepted() {
+    for interpreter in ["sh", "eval", "trap", "sed", "gawk", "python", "perl"] {
+        let remedy = remedy(interpreter, Placeholder::Argument);
+        assert!(parse(&remedy).is_ok(), "{remedy}");
+    }
+}
+
+#[test]
+fn a_file_name_with_a_dash_is_no_option_by_its_basename_either() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("-rf");
+    std::fs::write(&file, "").expect("a file");
+    let program = "printf '%s|%s' {/} \"out/{/}\"";
+    check(program, file.as_os_str().as_bytes(), b"./-rf|out/./-rf");
+    check(program, b"nowhere/-rf", b"-rf|out/-rf");
+}
+
+#[test]
+fn no_part_of_an_argument_that_is_too_long_is_passed() {
+    let argument = format!("{}/name.txt", "d".repeat(argument_bytes_max()));
+    for program in ["cat {}", "cat {/}", "cat {//}", "cat {.}"] {
+        let template = parse(program).expect("good");
+        assert_eq!(template.invocation(OsStr::new(&argument), 1).parameters, [&*argument]);
+    }
+}
+
 #[test]
 fn an_empty_command_is_refused() {
     for program in ["", "  \t\n"] {
@@ -177,7 +427,7 @@ proptest! {
     }
 
     #[test]
-    fn any_program_is_parsed_or_refused(program in "[ {}#/.$()'\"\\\\`a-c;|<>\\n-]{0,40}") {
+    fn any_program_is_parsed_or_refused(program in "[ {}#/.$()'\"\\\\`a-c;|<>&\\n-]{0,40}") {
         let _ = parse(&program);
     }
 }
