@@ -102,7 +102,7 @@ impl Finished {
 pub(crate) async fn run(environment: &Environment, spec: Spec, context: &TaskContext) -> Finished {
     let mut finished = Finished::without_a_run(environment.memory.clone(), Outcome::Killed);
     let clock = Instant::now();
-    finished.outcome = match start(environment, &spec, context) {
+    finished.outcome = match start(environment, &spec, context).await {
         Ok(started) => follow(&environment.reaper, started, context, &mut finished).await,
         Err(error) if is_shortage(&error) => Outcome::Starved(describe_start_error(&error)),
         Err(error) => Outcome::Error(describe_start_error(&error)),
@@ -120,7 +120,11 @@ struct Started {
     err: pipe::Receiver,
 }
 
-fn start(environment: &Environment, spec: &Spec, context: &TaskContext) -> io::Result<Started> {
+async fn start(
+    environment: &Environment,
+    spec: &Spec,
+    context: &TaskContext,
+) -> io::Result<Started> {
     let (out, out_writer) = io::pipe()?;
     let (err, err_writer) = io::pipe()?;
     let (out, err) = (receiver(out)?, receiver(err)?);
@@ -136,8 +140,7 @@ fn start(environment: &Environment, spec: &Spec, context: &TaskContext) -> io::R
     let (number, context) = (spec.number, context.clone());
     let subject = Subject { number, marker, context, group: group.clone() };
     let watching = environment.watch.add(subject);
-    let child = environment.reaper.spawn(&mut command)?;
-    watching.started(child.pid);
+    let child = environment.reaper.spawn(command, watching.on_start()).await?;
     Ok(Started { child, watching, group, out, err })
 }
 

@@ -51,6 +51,9 @@ impl Printer {
 
     /// Hands over a result; the results are written in the order of the calls.
     pub(crate) fn print(&mut self, report: CommandReport) {
+        if !self.style.has_to_write(&report) {
+            return;
+        }
         self.backlog += 1;
         // The thread ends only after this sender is gone.
         let _ = self.reports.send(Box::new(report));
@@ -95,6 +98,15 @@ impl Printer {
 }
 
 impl Style {
+    /// Whether there is anything to say. Most commands are silent, and waking a thread for each of
+    /// those costs more than all else that is done for them here.
+    fn has_to_write(&self, report: &CommandReport) -> bool {
+        let output = &report.finished.output;
+        let is_silent =
+            output.stream(Stream::Out).is_empty() && output.stream(Stream::Err).is_empty();
+        self.json || !is_silent || !report.is_success()
+    }
+
     fn write_report(&self, report: &CommandReport) -> io::Result<()> {
         if self.json {
             return self.notes.write_output(|stdout| {

@@ -254,9 +254,17 @@ fn is_own(marker: &str) -> bool {
 }
 
 impl Watching {
-    /// Tells which process the command is.
-    pub(crate) fn started(&self, pid: i32) {
-        self.with(|command, _| command.phase = Phase::Running(pid));
+    /// What is to be told which process the command is, as soon as that is known.
+    pub(crate) fn on_start(&self) -> impl FnOnce(i32) + Send + 'static {
+        let (watch, id) = (Arc::clone(&self.watch), self.id);
+        move |pid| {
+            let mut state = watch.lock();
+            let command = state.commands.iter_mut().find(|command| command.id == id);
+            // It may have ended already, and its end be known.
+            if let Some(command) = command.filter(|command| command.phase == Phase::Starting) {
+                command.phase = Phase::Running(pid);
+            }
+        }
     }
 
     /// Tells that the process has ended and was reaped.
@@ -303,52 +311,5 @@ impl Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         self.watch.lock().commands.retain(|command| command.id != self.id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The context of a task that holds a reservation.
-    async fn context(tripod: &tripod::Tripod) -> TaskContext {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let task = tripod::Task::with_context(|context| async move {
-            let _ = sender.send(context);
-            std::future::pending::<()>().await;
-        });
-        drop(tripod.submit(task.memory_bytes(1 << 30)).unwrap());
-        receiver.await.unwrap()
-    }
-
-    /// Says whether a process with the marker of command 1 outlives a look of `watch`.
-    fn survives_a_look(watch: &Watch) -> bool {
-        let mut child = std::process::Command::new("/bin/sh")
-            .args(["-c", "echo up; read line"])
-            .env(MARKER, own_marker(1, 1))
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut up = [0; 3];
-        io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
-        watch.lock().orphans = Orphans::default();
-        watch.look(Instant::now());
-        // What was not killed ends by itself once it reads a line.
-        let mut input = child.stdin.take().unwrap();
-        let _ = io::Write::write_all(&mut input, b"go\n");
-        child.wait().unwrap().success()
-    }
-
-    #[tokio::test]
-    async fn a_command_that_is_being_started_is_no_leftover_but_one_that_has_ended_is() {
-        let tripod = tripod::Tripod::builder().memory_budget_bytes(2 << 30).build().unwrap();
-        let watch = Watch::start(tripod.memory().root().clone()).unwrap();
-        let (marker, context) = (own_marker(1, 1), context(&tripod).await);
-        let watching = watch.add(Subject { number: 1, marker, context, group: None });
-        assert!(survives_a_look(&watch));
-        watching.end();
-        assert!(!survives_a_look(&watch));
-        tripod.shutdown(tripod::Drain::Now).await;
     }
 }

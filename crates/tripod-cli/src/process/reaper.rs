@@ -5,9 +5,9 @@
 //! else in this process may wait for children.
 #![allow(unsafe_code, reason = "wait4, for the resource usage, is not offered by a safe crate")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::process::Command;
+use std::process::{self, Command};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,9 +50,19 @@ pub(crate) struct Reaper {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The children that were started and not yet reaped.
-    children: Mutex<HashMap<i32, Known>>,
-    started: Condvar,
+    children: Mutex<Children>,
+    /// Notified when a child has become known, or a start has failed.
+    settled: Condvar,
+}
+
+/// Which child is whose.
+#[derive(Debug, Default)]
+struct Children {
+    /// Those that were started and not yet reaped.
+    known: HashMap<i32, Known>,
+    /// The starts that are under way, by number: their children may end before they are known.
+    starting: BTreeSet<u64>,
+    starts: u64,
 }
 
 /// A child that is known.
@@ -75,35 +85,73 @@ impl Reaper {
         Ok(reaper)
     }
 
-    /// Starts `command`.
+    /// Starts `command`, on a thread where that may block.
     ///
-    /// When it ends, whatever is left of its process group is stopped, unless it is
+    /// It does block, until the child executes the program: a third to half of a millisecond
+    /// (measured 2026-11), in which a single thread could neither start the next one nor hear that
+    /// another has ended.
+    ///
+    /// `on_start` is told the process id at once, on that thread: the caller may be late to hear of
+    /// it when all processors are taken.
+    ///
+    /// When the child ends, whatever is left of its process group is stopped, unless it is
     /// [spared](Self::spare_group).
     ///
     /// # Errors
     /// If the program cannot be started: an argument list that is too long, no processes left.
-    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
-        // Held while the child starts, so that it cannot be reaped before it is known.
-        let mut children = self.shared.lock();
-        let child = command.spawn()?;
-        let pid = i32::try_from(child.id()).expect("a process id fits");
-        let (sender, exit) = oneshot::channel();
-        children.insert(pid, Known { exit: sender, spares_group: false });
-        self.shared.started.notify_one();
-        Ok(Child { pid, exit })
+    pub(crate) async fn spawn(
+        &self,
+        mut command: Command,
+        on_start: impl FnOnce(i32) + Send + 'static,
+    ) -> io::Result<Child> {
+        let shared = Arc::clone(&self.shared);
+        let start = shared.lock().begin();
+        let started = tokio::task::spawn_blocking(move || {
+            let child = shared.finish(start, command.spawn())?;
+            on_start(child.pid);
+            Ok(child)
+        });
+        started.await.map_err(io::Error::other)?
     }
 
     /// Leaves the process group of `pid` alone when `pid` ends; the caller sees to it.
     pub(crate) fn spare_group(&self, pid: i32) {
-        if let Some(known) = self.shared.lock().get_mut(&pid) {
+        if let Some(known) = self.shared.lock().known.get_mut(&pid) {
             known.spares_group = true;
         }
     }
 }
 
+impl Children {
+    fn begin(&mut self) -> u64 {
+        self.starts += 1;
+        self.starting.insert(self.starts);
+        self.starts
+    }
+}
+
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Known>> {
+    fn lock(&self) -> MutexGuard<'_, Children> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_while(&self, condition: impl FnMut(&mut Children) -> bool) -> MutexGuard<'_, Children> {
+        let waited = self.settled.wait_while(self.lock(), condition);
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the child of the start `start` known.
+    fn finish(&self, start: u64, spawned: io::Result<process::Child>) -> io::Result<Child> {
+        let mut children = self.lock();
+        children.starting.remove(&start);
+        let child = spawned.map(|child| {
+            let pid = i32::try_from(child.id()).expect("a process id fits");
+            let (sender, exit) = oneshot::channel();
+            children.known.insert(pid, Known { exit: sender, spares_group: false });
+            Child { pid, exit }
+        });
+        self.settled.notify_one();
+        child
     }
 
     fn reap_all(&self) {
@@ -111,22 +159,25 @@ impl Shared {
             match wait_for_any_end() {
                 Ok(pid) => self.reap(pid),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // There is no child.
-                Err(_) => self.wait_for_a_child(),
+                // There is no child, but there may be one that is not known yet.
+                Err(_) => drop(self.wait_while(|children| children.known.is_empty())),
             }
         }
     }
 
-    /// Blocks until there is a child to wait for.
-    fn wait_for_a_child(&self) {
-        let children = self.lock();
-        let waited = self.started.wait_while(children, |children| children.is_empty());
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    /// Takes the child `pid`, which has ended; `None` if it is an orphan that was adopted.
+    fn take(&self, pid: i32) -> Option<Known> {
+        let newest_start = self.lock().starts;
+        // It may be the child of a start that is not finished; later ones cannot have made it.
+        let is_unclear = |children: &mut Children| {
+            let may_become_known = children.starting.first().is_some_and(|s| *s <= newest_start);
+            !children.known.contains_key(&pid) && may_become_known
+        };
+        self.wait_while(is_unclear).known.remove(&pid)
     }
 
     fn reap(&self, pid: i32) {
-        let Some(known) = self.lock().remove(&pid) else {
-            // An orphan that was adopted.
+        let Some(known) = self.take(pid) else {
             wait4(pid);
             return;
         };

@@ -95,6 +95,7 @@ impl Orphans {
     }
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Belongs {
     Starting,
     Running,
@@ -113,5 +114,65 @@ fn belongs_to(origin: &Origin, commands: &[Watched]) -> Belongs {
         Belongs::Running
     } else {
         Belongs::Nobody
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tripod::{Drain, Task, TaskContext, Tripod};
+
+    use super::super::watched::Usage;
+    use super::*;
+
+    async fn context(tripod: &Tripod) -> TaskContext {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let task = Task::with_context(|context| async move {
+            let _ = sender.send(context);
+        });
+        drop(tripod.submit(task).unwrap());
+        receiver.await.unwrap()
+    }
+
+    fn command(id: u64, context: &TaskContext, phase: Phase) -> Watched {
+        Watched {
+            id,
+            number: id,
+            marker: format!("marker-{id}"),
+            context: context.clone(),
+            group: None,
+            started: Instant::now(),
+            phase,
+            usage: Usage::default(),
+            pids: Vec::new(),
+            paused: false,
+            stopped: false,
+        }
+    }
+
+    // Decided on a table, not on processes: the children of other tests are own children too.
+    #[tokio::test]
+    async fn a_process_is_a_leftover_once_no_command_can_own_it() {
+        let tripod = Tripod::builder().build().unwrap();
+        let context = context(&tripod).await;
+        let marked = |id: u64| Origin::Marked(format!("marker-{id}"));
+        let (starting, running, ended) = (Phase::Starting, Phase::Running(4711), Phase::Ended);
+        for (origin, phases, expected) in [
+            (marked(1), &[][..], Belongs::Nobody),
+            (marked(1), &[running], Belongs::Running),
+            (marked(1), &[ended], Belongs::Nobody),
+            (marked(1), &[ended, running], Belongs::Nobody),
+            // What is being started bears its marker before its process is known.
+            (marked(1), &[starting, running], Belongs::Starting),
+            (marked(2), &[starting, running], Belongs::Running),
+            // Without a marker it may be of any command up to that one.
+            (Origin::UpTo(2), &[ended, running, running], Belongs::Running),
+            (Origin::UpTo(2), &[ended, ended, running], Belongs::Nobody),
+            (Origin::UpTo(0), &[running], Belongs::Nobody),
+        ] {
+            let commands: Vec<_> =
+                (1..).zip(phases).map(|(id, phase)| command(id, &context, *phase)).collect();
+            assert_eq!(belongs_to(&origin, &commands), expected, "{origin:?} {phases:?}");
+        }
+        tripod.shutdown(Drain::Now).await;
     }
 }
