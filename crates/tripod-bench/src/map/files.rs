@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use crate::error::BenchError;
 
 /// What [`Files::find`] looks for, as it is shown.
-pub(super) const WHERE: &str = "/usr/bin and /usr/lib above 200 KiB and up to 2 MiB,";
+pub(super) const WHERE: &str = "/usr/bin and /usr/lib above 200 KiB and up to 512 KiB,";
 
-/// Above 200 and up to 2,048 KiB: large enough to be real work, small enough that none of them
+/// Above 200 and up to 512 KiB: large enough to be real work, small enough that none of them
 /// decides how long a run takes.
 const FIND: [&str; 12] = [
     "/usr/bin",
@@ -20,7 +20,7 @@ const FIND: [&str; 12] = [
     "-size",
     "+200k",
     "-size",
-    "-2049k",
+    "-513k",
     "-not",
     "-name",
     "*\n*",
