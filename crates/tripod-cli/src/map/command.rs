@@ -1,5 +1,6 @@
 //! Runs one command: starts it, collects its output, and stops it when it has to end.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -319,15 +320,13 @@ async fn collect(
     failure: &mut Option<io::Error>,
 ) {
     let (mut out_open, mut err_open) = (true, true);
-    // Room for all that a pipe holds by default.
-    let mut bytes = vec![0; 64 << 10];
     while out_open || err_open {
         let (stream, read) = tokio::select! {
             ready = out.readable(), if out_open => {
-                (Stream::Out, ready.and_then(|()| out.try_read(&mut bytes)))
+                (Stream::Out, ready.and_then(|()| take(&out, Stream::Out, output, failure)))
             }
             ready = err.readable(), if err_open => {
-                (Stream::Err, ready.and_then(|()| err.try_read(&mut bytes)))
+                (Stream::Err, ready.and_then(|()| take(&err, Stream::Err, output, failure)))
             }
         };
         let open = match stream {
@@ -336,8 +335,6 @@ async fn collect(
         };
         match read {
             Ok(0) => *open = false,
-            Ok(len) if failure.is_none() => *failure = output.append(stream, &bytes[..len]).err(),
-            // After a failure the rest is read and dropped, so that the command is not blocked.
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
@@ -346,4 +343,25 @@ async fn collect(
             }
         }
     }
+}
+
+/// Reads once what is there, and keeps it.
+fn take(
+    pipe: &pipe::Receiver,
+    stream: Stream,
+    output: &mut Capture,
+    failure: &mut Option<io::Error>,
+) -> io::Result<usize> {
+    thread_local! {
+        /// Room for all that a pipe holds by default, shared by all commands: most say nothing.
+        static BYTES: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 << 10]);
+    }
+    BYTES.with_borrow_mut(|bytes| {
+        let len = pipe.try_read(bytes)?;
+        // After a failure the rest is read and dropped, so that the command is not blocked.
+        if failure.is_none() {
+            *failure = output.append(stream, &bytes[..len]).err();
+        }
+        Ok(len)
+    })
 }
