@@ -344,5 +344,6 @@ fn progress_lines_are_for_files_and_a_bar_for_terminals() {
     let shown = in_terminal("auto");
     assert!(shown.contains("running, memory"), "{shown:?}");
     assert!(shown.contains("out a\r\n"), "{shown:?}");
+    assert!(shown.contains("\u{1b}[32m"), "the bar is green: {shown:?}");
     assert!(!in_terminal("none").contains("\u{1b}[32m"), "NO_COLOR is respected");
 }
