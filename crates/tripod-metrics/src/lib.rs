@@ -50,6 +50,7 @@ mod gauge;
 mod histogram;
 mod metric;
 mod series;
+pub mod snapshot;
 mod sync;
 mod text;
 

@@ -15,8 +15,9 @@ enum Uses {
 }
 
 /// Every crate of the workspace; the table of the same content is in `ARCHITECTURE.md`.
-const LAYERS: [(&str, Uses); 11] = [
-    ("tripod-metrics", Uses::Only(&[])),
+const LAYERS: [(&str, Uses); 12] = [
+    ("tripod-history", Uses::Only(&[])),
+    ("tripod-metrics", Uses::Only(&["tripod-history"])),
     ("tripod-memory", Uses::Only(&["tripod-metrics"])),
     ("tripod-scheduler", Uses::Only(&["tripod-metrics", "tripod-memory"])),
     ("tripod-queue", Uses::Only(&["tripod-metrics"])),
