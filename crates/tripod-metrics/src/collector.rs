@@ -166,7 +166,7 @@ impl MetricsCollector {
         name: impl Into<String>,
         help: impl Into<String>,
     ) -> FamilyBuilder<Histogram> {
-        let shape = Shape::Classic(DEFAULT_BUCKETS.into());
+        let shape = Shape::classic(DEFAULT_BUCKETS.to_vec());
         self.describe(name.into(), help.into(), shape, Location::caller())
     }
 
@@ -187,7 +187,7 @@ impl MetricsCollector {
     /// Rules as for [`gauge`](Self::gauge); the name ends in `_seconds`, since that is the unit.
     #[track_caller]
     pub fn timer(&self, name: impl Into<String>, help: impl Into<String>) -> FamilyBuilder<Timer> {
-        let shape = Shape::Classic(DEFAULT_BUCKETS.into());
+        let shape = Shape::classic(DEFAULT_BUCKETS.to_vec());
         self.describe(name.into(), help.into(), shape, Location::caller()).unit("seconds")
     }
 
