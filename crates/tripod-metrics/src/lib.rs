@@ -46,13 +46,17 @@ mod counter;
 mod definition;
 mod error;
 mod family;
+mod float;
 mod gauge;
 mod histogram;
 mod metric;
+mod samples;
 mod series;
 pub mod snapshot;
+pub mod stream;
 mod sync;
 mod text;
+mod varint;
 
 pub use collector::{MetricsCollector, MetricsCollectorBuilder};
 pub use counter::Counter;
