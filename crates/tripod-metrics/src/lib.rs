@@ -45,11 +45,18 @@ mod collector;
 mod counter;
 mod definition;
 mod error;
+mod exponential;
 mod family;
+#[cfg(test)]
+mod fixtures;
 mod float;
 mod gauge;
 mod histogram;
 mod metric;
+pub mod negotiate;
+#[cfg(test)]
+mod oracle;
+pub mod protobuf;
 mod samples;
 mod series;
 pub mod snapshot;
@@ -57,6 +64,7 @@ pub mod stream;
 mod sync;
 mod text;
 mod varint;
+mod wire;
 
 pub use collector::{MetricsCollector, MetricsCollectorBuilder};
 pub use counter::Counter;

@@ -1,7 +1,6 @@
 //! Drives an encoder from snapshots.
 
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Frame;
 use super::encoder::Encoder;
@@ -9,6 +8,7 @@ use super::table::FamilyInfo;
 use super::value::Number;
 use crate::samples::{self, Sample};
 use crate::snapshot::{FamilySnapshot, SeriesSnapshot, Snapshot};
+use crate::wire::unix_ms;
 
 /// An [`Encoder`] that is told whole snapshots, and finds out itself what came, changed and went.
 ///
@@ -144,12 +144,5 @@ fn write_key<'a>(
     let _ = write!(key, "{}:{name}{suffix}", name.len() + suffix.len());
     for (name, value) in labels {
         let _ = write!(key, "{}:{name}{}:{value}", name.len(), value.len());
-    }
-}
-
-fn unix_ms(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
     }
 }
