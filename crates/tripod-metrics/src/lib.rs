@@ -57,6 +57,10 @@ pub mod negotiate;
 #[cfg(test)]
 mod oracle;
 pub mod protobuf;
+#[cfg(feature = "push")]
+pub mod push;
+#[cfg(feature = "remote-write")]
+pub mod remote_write;
 mod samples;
 mod series;
 pub mod snapshot;

@@ -87,12 +87,10 @@ impl Message<'_> {
     }
 }
 
-/// A message alone, as the body of a request has it.
-#[cfg(test)]
-pub(crate) fn encoded(write: impl FnOnce(&mut Message<'_>)) -> Vec<u8> {
-    let mut out = Vec::new();
-    write(&mut Message { out: &mut out });
-    out
+/// Appends the fields of a message, as the body of a request has them.
+#[cfg(any(test, feature = "otlp", feature = "remote-write"))]
+pub(crate) fn put(out: &mut Vec<u8>, write: impl FnOnce(&mut Message<'_>)) {
+    write(&mut Message { out });
 }
 
 /// Appends a message with its length before it.
@@ -138,7 +136,8 @@ mod tests {
     fn times_before_1970_round_down() {
         let time = UNIX_EPOCH - Duration::from_nanos(1_500_000);
         assert_eq!((unix_nanos(time), unix_ms(time)), (-1_500_000, -2));
-        let bytes = encoded(|message| message.timestamp(1, UNIX_EPOCH + Duration::new(3, 5)));
-        assert_eq!(bytes, [0x0a, 4, 8, 3, 16, 5]);
+        let mut out = Vec::new();
+        put(&mut out, |message| message.timestamp(1, UNIX_EPOCH + Duration::new(3, 5)));
+        assert_eq!(out, [0x0a, 4, 8, 3, 16, 5]);
     }
 }
