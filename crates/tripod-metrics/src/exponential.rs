@@ -22,11 +22,33 @@ impl ExponentialSnapshot {
     #[must_use]
     pub fn reduce_to(mut self, buckets_max: usize) -> Self {
         while self.positive.len() + self.negative.len() > buckets_max && self.schema > SCHEMA_MIN {
-            self.schema -= 1;
-            join_pairs(&mut self.positive);
-            join_pairs(&mut self.negative);
+            self.halve();
         }
         self
+    }
+
+    /// Halves the resolution until the buckets of each sign, with the empty ones between them, are at
+    /// most `width_max`; for formats that write the empty ones out.
+    ///
+    /// It may end below schema -4, which such formats know.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn reduce_to_width(mut self, width_max: i32) -> Self {
+        let is_wide = |buckets: &[(i32, u64)]| match (buckets.first(), buckets.last()) {
+            (Some((first, _)), Some((last, _))) => {
+                i64::from(*last) - i64::from(*first) >= width_max.into()
+            }
+            _ => false,
+        };
+        while is_wide(&self.positive) || is_wide(&self.negative) {
+            self.halve();
+        }
+        self
+    }
+
+    fn halve(&mut self) {
+        self.schema -= 1;
+        join_pairs(&mut self.positive);
+        join_pairs(&mut self.negative);
     }
 }
 

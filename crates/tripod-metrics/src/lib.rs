@@ -56,6 +56,8 @@ mod metric;
 pub mod negotiate;
 #[cfg(test)]
 mod oracle;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod protobuf;
 #[cfg(feature = "push")]
 pub mod push;

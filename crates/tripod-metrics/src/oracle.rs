@@ -67,7 +67,8 @@ impl Prometheus {
             .expect("promtool comes with prometheus");
         assert!(output.status.success(), "{expression}: {output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let lines = text.lines().filter(|line| !line.is_empty()).map(str::to_owned);
+        let mut lines: Vec<String> = lines.collect();
         lines.sort();
         lines
     }

@@ -4,8 +4,8 @@
 //!
 //! Series get the names that the text page shows; histograms with exponential buckets go as native
 //! ones, at most 160 buckets each. Numbers are doubles here, so whole ones above 2^53 are rounded.
-//! Where it stops: no metadata and no created times (version 1.0 has no use for them), and a series
-//! that ends is not marked stale, so a query sees it for five more minutes.
+//! A series that is in a snapshot no more is marked stale, so that queries stop to see it at once.
+//! Where it stops: no metadata and no created times, for which version 1.0 has no place of their own.
 //!
 //! # Examples
 //! ```no_run
@@ -20,7 +20,8 @@
 //! while let Step::Delivered | Step::Rejected { .. } = writer.step(Instant::now()) {}
 //! ```
 
-use std::time::Instant;
+use std::collections::HashMap;
+use std::time::{Instant, SystemTime};
 
 use crate::exponential::spans;
 use crate::protobuf::NATIVE_BUCKETS_MAX;
@@ -39,8 +40,11 @@ pub const HEADERS: [(&str, &str); 3] = [
     ("X-Prometheus-Remote-Write-Version", "0.1.0"),
 ];
 
-/// A NaN that is a value. Others have a meaning: one of them ends a series.
+/// A NaN that is a value.
 const NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
+
+/// The NaN that ends a series, and must mean nothing else.
+const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
 
 /// Sends snapshots to a receiver of remote-write.
 ///
@@ -49,6 +53,7 @@ const NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
 #[derive(Debug)]
 pub struct RemoteWriter<T> {
     pusher: Pusher<T>,
+    sent: Sent,
 }
 
 impl<T: Transport> RemoteWriter<T> {
@@ -57,7 +62,8 @@ impl<T: Transport> RemoteWriter<T> {
     pub fn new(url: impl Into<String>, limits: QueueLimits, transport: T) -> Self {
         let headers = HEADERS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let is_retryable = |status| status == 429 || (500..600).contains(&status);
-        Self { pusher: Pusher::new(url, headers, is_retryable, limits, transport) }
+        let pusher = Pusher::new(url, headers, is_retryable, limits, transport);
+        Self { pusher, sent: Sent::default() }
     }
 
     /// Adds a header to all requests, such as `Authorization`.
@@ -68,8 +74,26 @@ impl<T: Transport> RemoteWriter<T> {
     }
 
     /// Queues the requests for a snapshot; where the queue is full, the oldest are dropped.
+    ///
+    /// Keeps the labels of its series, about as many bytes as the text page has for them, to mark
+    /// those that are missing next time.
     pub fn push(&mut self, snapshot: &Snapshot) {
-        encode(snapshot).into_iter().for_each(|body| self.pusher.push(body));
+        let mut batches = Batches::new(snapshot.time, std::mem::take(&mut self.sent));
+        batches.add_all(snapshot);
+        self.queue_requests(batches);
+    }
+
+    /// Queues marks that all series sent so far have ended, for a process that is about to.
+    pub fn end(&mut self, time: SystemTime) {
+        let batches = Batches::new(time, std::mem::take(&mut self.sent));
+        self.queue_requests(batches);
+    }
+
+    fn queue_requests(&mut self, mut batches: Batches) {
+        batches.mark_ended();
+        let (bodies, sent) = batches.finish();
+        self.sent = sent;
+        bodies.into_iter().for_each(|body| self.pusher.push(body));
     }
 
     /// Sends at most one request and waits for the answer; see [`Pusher::step`].
@@ -87,26 +111,66 @@ impl<T: Transport> RemoteWriter<T> {
 /// Encodes a snapshot as the bodies of requests of at most [`SERIES_PER_REQUEST_MAX`] series.
 #[must_use]
 pub fn encode(snapshot: &Snapshot) -> Vec<Vec<u8>> {
-    let mut batches = Batches { time_ms: unix_ms(snapshot.time), ..Batches::default() };
-    for family in &snapshot.families {
-        for series in &family.series {
-            write_series(&mut batches, &family.name, series);
-        }
-    }
-    batches.finish()
+    let mut batches = Batches::new(snapshot.time, Sent::default());
+    batches.add_all(snapshot);
+    batches.finish().0
+}
+
+/// The series of the last snapshot, by their encoded labels.
+#[derive(Debug, Default)]
+struct Sent {
+    /// With the round that last had the series.
+    rounds: HashMap<Box<[u8]>, u64>,
+    round: u64,
 }
 
 /// Series that are written one by one, cut into requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batches {
     time_ms: i64,
+    sent: Sent,
+    labels: Vec<u8>,
     series_count: usize,
     current: Vec<u8>,
     bodies: Vec<Vec<u8>>,
 }
 
 impl Batches {
+    fn new(time: SystemTime, mut sent: Sent) -> Self {
+        sent.round += 1;
+        Self {
+            time_ms: unix_ms(time),
+            sent,
+            labels: Vec::new(),
+            series_count: 0,
+            current: Vec::new(),
+            bodies: Vec::new(),
+        }
+    }
+
+    fn add_all(&mut self, snapshot: &Snapshot) {
+        for family in &snapshot.families {
+            for series in &family.series {
+                write_series(self, &family.name, series);
+            }
+        }
+    }
+
     fn add(&mut self, labels: &[(&str, &str)], write_rest: impl FnOnce(&mut Message<'_>)) {
+        let mut encoded = std::mem::take(&mut self.labels);
+        encoded.clear();
+        wire::put(&mut encoded, |series| write_labels(series, labels));
+        match self.sent.rounds.get_mut(&*encoded) {
+            Some(round) => *round = self.sent.round,
+            None => {
+                self.sent.rounds.insert(encoded.as_slice().into(), self.sent.round);
+            }
+        }
+        self.add_encoded(&encoded, write_rest);
+        self.labels = encoded;
+    }
+
+    fn add_encoded(&mut self, labels: &[u8], write_rest: impl FnOnce(&mut Message<'_>)) {
         if self.series_count == SERIES_PER_REQUEST_MAX {
             self.cut();
         }
@@ -114,10 +178,25 @@ impl Batches {
         // A request is its fields one after the other, so they can be written apart.
         wire::put(&mut self.current, |request| {
             request.message(1, |series| {
-                write_labels(series, labels);
+                series.fields(labels);
                 write_rest(series);
             });
         });
+    }
+
+    /// Ends the series that were there in the round before and are not in this one.
+    fn mark_ended(&mut self) {
+        let round = self.sent.round;
+        let rounds = std::mem::take(&mut self.sent.rounds);
+        let (here, ended): (HashMap<_, _>, HashMap<_, _>) =
+            rounds.into_iter().partition(|(_, last)| *last == round);
+        self.sent.rounds = here;
+        let time_ms = self.time_ms;
+        for labels in ended.keys() {
+            self.add_encoded(labels, |series| {
+                write_sample(series, f64::from_bits(STALE_BITS), time_ms);
+            });
+        }
     }
 
     fn cut(&mut self) {
@@ -128,11 +207,11 @@ impl Batches {
         self.bodies.extend(body.ok());
     }
 
-    fn finish(mut self) -> Vec<Vec<u8>> {
+    fn finish(mut self) -> (Vec<Vec<u8>>, Sent) {
         if self.series_count > 0 {
             self.cut();
         }
-        self.bodies
+        (self.bodies, self.sent)
     }
 }
 
@@ -155,10 +234,7 @@ fn write_series(batches: &mut Batches, name: &str, series: &SeriesSnapshot) {
         let labels = sorted(pairs(&series.labels).chain(named));
         let exemplar = exemplar_of(&series.value, suffix, &mut bucket_index);
         batches.add(&labels, |series| {
-            series.message(2, |message| {
-                message.double(1, without_meaning(number.as_f64()));
-                message.int(2, time_ms);
-            });
+            write_sample(series, without_meaning(number.as_f64()), time_ms);
             write_exemplars(series, exemplar);
         });
     });
@@ -198,6 +274,13 @@ fn write_labels(message: &mut Message<'_>, labels: &[(&str, &str)]) {
             message.text(2, value);
         });
     }
+}
+
+fn write_sample(series: &mut Message<'_>, value: f64, time_ms: i64) {
+    series.message(2, |message| {
+        message.double(1, value);
+        message.int(2, time_ms);
+    });
 }
 
 fn write_exemplars<'a>(

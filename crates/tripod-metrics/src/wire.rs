@@ -59,6 +59,12 @@ impl Message<'_> {
         self.out.extend_from_slice(value);
     }
 
+    /// Fields that have been written elsewhere.
+    #[cfg(feature = "remote-write")]
+    pub(crate) fn fields(&mut self, fields: &[u8]) {
+        self.out.extend_from_slice(fields);
+    }
+
     /// A message within this one.
     pub(crate) fn message(&mut self, field: u32, write: impl FnOnce(&mut Message<'_>)) {
         self.tag(field, LENGTH_DELIMITED);

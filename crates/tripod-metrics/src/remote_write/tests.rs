@@ -237,6 +237,44 @@ fn what_was_sent_while_the_receiver_was_away_arrives_later_and_in_order() {
 }
 
 #[test]
+fn a_series_that_is_gone_is_ended_once() {
+    let time = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+    let (port, requests) = oracle::serve(|_| ("HTTP/1.1 204 No Content".to_owned(), vec![]));
+    let url = format!("http://127.0.0.1:{port}/");
+    let mut writer = RemoteWriter::new(url, QueueLimits::default(), HttpTransport::default());
+    writer.push(&fixtures::everything(time(1)));
+    let mut fewer = fixtures::everything(time(2));
+    fewer.families.retain(|family| family.name == "level");
+    writer.push(&fewer);
+    fewer.time = time(3);
+    writer.push(&fewer);
+    writer.end(time(4));
+    writer.end(time(5));
+    let mut requests = std::iter::from_fn(|| {
+        (writer.step(Instant::now()) == Step::Delivered)
+            .then(|| decoded(&requests.recv().unwrap().body))
+    });
+    let is_end = |series: &prompb::TimeSeries| {
+        series.samples.iter().any(|sample| sample.value.to_bits() == STALE_BITS)
+    };
+    let ends = |request: &Vec<prompb::TimeSeries>| {
+        let (ends, rest): (Vec<_>, Vec<_>) = request.iter().partition(|series| is_end(series));
+        (ends.len(), rest.len())
+    };
+    let first = requests.next().unwrap();
+    let second = requests.next().unwrap();
+    assert_eq!((ends(&first), ends(&second)), ((0, 16), (13, 3)));
+    let names = |series: &prompb::TimeSeries| series.labels.clone();
+    let mut gone: Vec<_> =
+        first.iter().map(names).filter(|labels| labels[0].value != "level").collect();
+    let mut ended: Vec<_> = second.iter().filter(|series| is_end(series)).map(names).collect();
+    gone.sort_by(|a, b| format!("{a:?}").cmp(&format!("{b:?}")));
+    ended.sort_by(|a, b| format!("{a:?}").cmp(&format!("{b:?}")));
+    assert_eq!(gone, ended);
+    assert_eq!(requests.map(|request| ends(&request)).collect::<Vec<_>>(), [(0, 3), (3, 0)]);
+}
+
+#[test]
 fn a_real_prometheus_takes_the_values_that_were_recorded() {
     let Some(prometheus) = Prometheus::start("remote-write", None) else {
         return;
@@ -268,4 +306,13 @@ fn a_real_prometheus_takes_the_values_that_were_recorded() {
     let exemplars = prometheus
         .get("/api/v1/query_exemplars?query=run_seconds_bucket&start=1764000000&end=1765000000");
     assert!(exemplars.contains("trace of 0.05"), "{exemplars}");
+
+    let mut fewer = fixtures::everything(SystemTime::now());
+    fewer.families.retain(|family| family.name == "jobs_total");
+    writer.push(&fewer);
+    assert_eq!(writer.step(Instant::now()), Step::Delivered);
+    assert_eq!(prometheus.value("jobs_total{x='a',y='bc'}"), 2.0);
+    for ended in ["run_seconds_bucket", "native_seconds", "level"] {
+        assert_eq!(prometheus.query(ended), [""; 0], "{ended} has ended");
+    }
 }
