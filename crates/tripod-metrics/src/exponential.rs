@@ -138,6 +138,25 @@ mod tests {
 
     proptest! {
         #[test]
+        fn as_many_values_lie_below_each_bound_that_is_left(
+            buckets in prop::collection::btree_map(-200..200_i32, 1..1000_u64, 1..100),
+            buckets_max in 1..40_usize,
+        ) {
+            let fine = histogram(8, buckets.into_iter().collect());
+            let coarse = fine.clone().reduce_to(buckets_max);
+            prop_assert!(coarse.positive.len() <= buckets_max || coarse.schema == SCHEMA_MIN);
+            let below = |buckets: &[(i32, u64)], end: i32| -> u64 {
+                buckets.iter().filter(|(index, _)| *index <= end).map(|(_, count)| count).sum()
+            };
+            for (index, _) in &coarse.positive {
+                // b^index of the coarse schema is this power of the fine one's base.
+                let same_bound = index << (fine.schema - coarse.schema);
+                let expected = below(&fine.positive, same_bound);
+                prop_assert_eq!(below(&coarse.positive, *index), expected);
+            }
+        }
+
+        #[test]
         fn spans_say_the_same_as_the_buckets(
             buckets in prop::collection::btree_map(-60..60_i32, 1..1000_u64, 0..30),
         ) {

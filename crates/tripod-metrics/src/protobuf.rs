@@ -22,6 +22,14 @@ pub const PROTOBUF_CONTENT_TYPE: &str = "application/vnd.google.protobuf; \
 pub const NATIVE_BUCKETS_MAX: usize = 160;
 
 /// Writes all families of a snapshot.
+///
+/// # Examples
+/// ```no_run
+/// use tripod_metrics::protobuf::{PROTOBUF_CONTENT_TYPE, encode};
+/// # fn snapshot() -> tripod_metrics::snapshot::Snapshot { unimplemented!() }
+///
+/// let (content_type, body) = (PROTOBUF_CONTENT_TYPE, encode(&snapshot()));
+/// ```
 #[must_use]
 pub fn encode(snapshot: &Snapshot) -> Vec<u8> {
     let mut out = Vec::new();

@@ -187,13 +187,11 @@ impl Batches {
     /// Ends the series that were there in the round before and are not in this one.
     fn mark_ended(&mut self) {
         let round = self.sent.round;
-        let rounds = std::mem::take(&mut self.sent.rounds);
-        let (here, ended): (HashMap<_, _>, HashMap<_, _>) =
-            rounds.into_iter().partition(|(_, last)| *last == round);
-        self.sent.rounds = here;
+        let ended = self.sent.rounds.extract_if(|_, last| *last != round);
+        let ended: Vec<Box<[u8]>> = ended.map(|(labels, _)| labels).collect();
         let time_ms = self.time_ms;
-        for labels in ended.keys() {
-            self.add_encoded(labels, |series| {
+        for labels in ended {
+            self.add_encoded(&labels, |series| {
                 write_sample(series, f64::from_bits(STALE_BITS), time_ms);
             });
         }

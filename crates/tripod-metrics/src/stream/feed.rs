@@ -16,19 +16,23 @@ use crate::wire::unix_ms;
 /// its buckets that hold something.
 ///
 /// # Examples
-/// ```ignore
+/// ```no_run
+/// use tripod_metrics::stream::Feed;
+/// # fn snapshot() -> tripod_metrics::snapshot::Snapshot { unimplemented!() }
+///
+/// let started_unix_ms = 1_764_000_000_000;
 /// let mut feed = Feed::new(started_unix_ms);
-/// let first = feed.key_frame();                   // for a new subscriber
-/// let frame = feed.tick(&collector.snapshot());   // every second, one for all subscribers
+/// let frame = feed.tick(&snapshot()); // every second, one for all subscribers
+/// let first = feed.key_frame(); // for a subscriber that comes now
 /// ```
 #[derive(Debug)]
 pub struct Feed {
     encoder: Encoder,
-    known: HashMap<String, Known>,
+    known: HashMap<Box<[u8]>, Known>,
     round: u64,
     refused_count: u64,
     // Kept for their capacity.
-    key: String,
+    key: Vec<u8>,
     values: Vec<(u32, Number)>,
 }
 
@@ -48,7 +52,7 @@ impl Feed {
             known: HashMap::new(),
             round: 0,
             refused_count: 0,
-            key: String::new(),
+            key: Vec::new(),
             values: Vec::new(),
         }
     }
@@ -104,7 +108,7 @@ impl Feed {
         let labels = labels.chain(sample.extra);
         self.key.clear();
         write_key(&mut self.key, &family.name, sample.suffix, labels.clone());
-        if let Some(known) = self.known.get_mut(&self.key) {
+        if let Some(known) = self.known.get_mut(&*self.key) {
             // Two equal series cannot be in one snapshot; if they are, the last one counts.
             let is_first = known.round != self.round;
             known.round = self.round;
@@ -121,7 +125,7 @@ impl Feed {
         match self.encoder.add(info, labels, sample.number) {
             Ok(id) => {
                 let known = Known { id, round: self.round };
-                self.known.insert(self.key.clone(), known);
+                self.known.insert(self.key.as_slice().into(), known);
                 true
             }
             Err(_) => {
@@ -134,15 +138,19 @@ impl Feed {
 
 /// Joins name and labels so that two keys are equal only if all parts are: each has its length.
 fn write_key<'a>(
-    key: &mut String,
+    key: &mut Vec<u8>,
     name: &str,
     suffix: &str,
     labels: impl Iterator<Item = (&'a str, &'a str)>,
 ) {
-    use std::fmt::Write;
-    // Writing to a string cannot fail.
-    let _ = write!(key, "{}:{name}{suffix}", name.len() + suffix.len());
+    let mut put_text = |text: &str| {
+        key.extend_from_slice(&text.len().to_le_bytes());
+        key.extend_from_slice(text.as_bytes());
+    };
+    put_text(name);
+    put_text(suffix);
     for (name, value) in labels {
-        let _ = write!(key, "{}:{name}{}:{value}", name.len(), value.len());
+        put_text(name);
+        put_text(value);
     }
 }
