@@ -216,7 +216,10 @@ pub(crate) fn exponential_snapshot(series: &Exponential) -> ExponentialSnapshot 
 /// Classic buckets for formats that know no others: a bound at each power of two (and of minus two)
 /// from the smallest to the largest value, so bounds are only ever added.
 pub(crate) fn by_powers_of_two(distribution: &Distribution, schema: i8) -> HistogramSnapshot {
-    let exponent = |index: i32| (index + (1 << schema) - 1) >> schema;
+    let exponent = |index: i32| match u32::try_from(schema) {
+        Ok(schema) => (index + (1 << schema) - 1) >> schema,
+        Err(_) => index << schema.unsigned_abs(),
+    };
     let mut buckets: Vec<(f64, u64)> = Vec::new();
     let mut count = 0;
     // The bucket of -2^e up to the next power is closed below, so its bound is the one nearer to 0,
@@ -258,7 +261,7 @@ mod tests {
     use super::*;
     use crate::MetricsCollector;
 
-    fn histogram(bounds: &Bounds) -> Histogram {
+    fn histogram(bounds: &[f64]) -> Histogram {
         let builder = MetricsCollector::new().histogram("size", "Size.").buckets(bounds);
         builder.register().unwrap().plain()
     }
