@@ -40,7 +40,7 @@ pub struct SamplerBuilder {
 ///     let frame = subscriber.next_within(Duration::from_secs(5)).expect("it ticks");
 ///     decoder.apply(&frame)?;
 /// }
-/// assert!(decoder.series().any(|series| series.name == "jobs_total"));
+/// assert!(decoder.series().any(|series| series.family.name == "jobs_total"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
