@@ -168,16 +168,20 @@ fn constant(value: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// Copies values, with each exception replaced by its neighbour, which costs next to nothing.
+/// Copies values, with each exception replaced by what costs next to nothing there: the value
+/// before, or in a counter that growing as it did before would give.
 fn fill_exceptions(values: &[f64], plain: &mut Vec<f64>) {
+    let usual = || values.iter().copied().filter(|value| !is_exception(*value));
+    let is_counter = usual().all(is_whole) && usual().is_sorted();
+    let (mut before, mut growth) = (usual().next().unwrap_or_default(), 0.0);
     plain.clear();
-    let first = values.iter().copied().find(|value| !is_exception(*value));
-    let mut before = first.unwrap_or_default();
     plain.extend(values.iter().map(|value| {
-        if !is_exception(*value) {
-            before = *value;
+        let next = if is_exception(*value) { before + growth } else { *value };
+        if is_counter && is_whole(next) {
+            growth = next - before;
         }
-        before
+        before = next;
+        next
     }));
 }
 

@@ -196,6 +196,10 @@ impl Downsampler {
         self.out.first().map(|row| row.time_ms)
     }
 
+    pub(super) fn waiting_rows(&self) -> usize {
+        self.out.len()
+    }
+
     pub(super) fn waiting_bytes(&self) -> usize {
         self.out.iter().map(|row| row.bytes()).sum()
     }

@@ -153,8 +153,9 @@ impl Store {
         lock(&self.counts).remove_failures += failures as u64;
     }
 
-    /// Removes blocks by age, and the oldest beyond the limits.
-    pub(super) fn expire(&self, now_ms: i64, done: &mut Maintained) {
+    /// Removes blocks by age, and the oldest beyond the limits. `waiting_bytes` are taken in memory
+    /// by rows without a block.
+    pub(super) fn expire(&self, now_ms: i64, waiting_bytes: usize, done: &mut Maintained) {
         let (old, rest) = {
             let shelves = read(&self.shelves);
             let aged = shelves.tiers.iter().flat_map(|shelf| {
@@ -168,17 +169,17 @@ impl Store {
             };
             (blocks(old), blocks(rest))
         };
-        let excess = self.excess(rest);
+        let excess = self.excess(rest, waiting_bytes);
         done.blocks_expired += old.len();
         done.blocks_dropped += excess.len();
         self.remove(&[old, excess].concat(), None);
     }
 
     /// The oldest blocks, so many that the others keep to the limits.
-    fn excess(&self, mut blocks: Vec<Arc<Block>>) -> Vec<Arc<Block>> {
+    fn excess(&self, mut blocks: Vec<Arc<Block>>, waiting_bytes: usize) -> Vec<Arc<Block>> {
         blocks.sort_by_key(|block| block.span().to_ms);
         let total: usize = blocks.iter().map(|block| block.memory_bytes()).sum();
-        let mut memory_over = total.saturating_sub(self.config.memory_bytes_max);
+        let mut memory_over = (total + waiting_bytes).saturating_sub(self.config.memory_bytes_max);
         let total: u64 = blocks.iter().map(|block| block.bytes).sum();
         let disk_over = total.saturating_sub(self.config.disk_bytes_max);
         let mut disk_over = if self.dir.is_some() { disk_over } else { 0 };

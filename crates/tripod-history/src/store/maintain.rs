@@ -105,13 +105,14 @@ impl Store {
         self.seal(&mut pipeline, now_ms, all);
         let written =
             self.write_waiting(&mut pipeline, &mut done).and_then(|()| self.merge_files(&mut done));
-        self.expire(now_ms, &mut done);
+        let waiting_bytes =
+            pipeline.downsamplers.iter().map(|downsampler| downsampler.waiting_bytes()).sum();
+        self.expire(now_ms, waiting_bytes, &mut done);
         lock(&self.catalog).purge();
         let mut counts = lock(&self.counts);
         counts.flush_failures += u64::from(written.is_err());
+        counts.waiting_bytes = waiting_bytes;
         counts.add(&done);
-        counts.waiting_bytes =
-            pipeline.downsamplers.iter().map(|downsampler| downsampler.waiting_bytes()).sum();
         written.map(|()| done)
     }
 
@@ -143,8 +144,7 @@ impl Store {
         let mut finer = rows;
         for tier in 1..self.config.tiers.len() {
             pipeline.downsamplers[tier - 1].feed(&finer);
-            let since = pipeline.downsamplers[tier - 1].waiting_since();
-            finer = if since.is_some_and(|since| all || self.is_tier_due(tier, since, now_ms)) {
+            finer = if all || self.is_tier_due(tier, &pipeline.downsamplers[tier - 1], now_ms) {
                 pipeline.downsamplers[tier - 1].drain()
             } else {
                 Rows::default()
@@ -155,10 +155,15 @@ impl Store {
         }
     }
 
-    /// Whether rows of a tier have waited so long that those they come from may expire.
-    fn is_tier_due(&self, tier: usize, since_ms: i64, now_ms: i64) -> bool {
+    /// Whether rows of a tier have waited so long that those they come from may expire, or are so
+    /// many that there is nothing to wait for.
+    fn is_tier_due(&self, tier: usize, downsampler: &Downsampler, now_ms: i64) -> bool {
         let keep_ms = millis(self.config.tiers[tier - 1].keep);
-        now_ms.saturating_sub(since_ms) >= keep_ms / 4 || now_ms < since_ms
+        let Some(since_ms) = downsampler.waiting_since() else { return false };
+        now_ms.saturating_sub(since_ms) >= keep_ms / 4
+            || now_ms < since_ms
+            || downsampler.waiting_rows() >= self.config.merge_rows
+            || downsampler.waiting_bytes() >= self.config.memory_bytes_max / 8
     }
 
     fn blocks_of(&self, pipeline: &mut Pipeline, tier: usize, rows: &Rows) -> Vec<Arc<Block>> {
