@@ -29,10 +29,8 @@ pub(super) struct Block {
     body: Mutex<Body>,
     /// Length of the file it is or becomes.
     pub(super) bytes: u64,
-    /// Set before the file is removed, so that a reader that misses it knows why. Everything else
-    /// about the removal happens under the lock of the shelves, so `Relaxed` is enough.
-    gone: AtomicBool,
-    /// Set by a reader that found it damaged; the next `maintain` sets the file aside.
+    /// Set by a reader that found it damaged; the next `maintain` sets the file aside. Nothing else
+    /// depends on when that is seen, so `Relaxed` is enough.
     damaged: AtomicBool,
 }
 
@@ -45,9 +43,8 @@ enum Body {
 /// Why a block did not give its values.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// It was removed meanwhile.
-    Gone,
-    /// It is not as it was written.
+    /// It is not as it was written, or its file is gone. If that is because it was merged or has
+    /// expired meanwhile, no shelf holds it any more, and its being damaged means nothing.
     Damaged,
     /// The file cannot be read.
     Io(PathBuf, std::io::Error),
@@ -118,7 +115,6 @@ impl Block {
             extents,
             body: Mutex::new(body),
             bytes,
-            gone: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
         }
     }
@@ -186,10 +182,6 @@ impl Block {
     /// From now on its bytes are read from a file.
     pub(super) fn moved_to(&self, path: &Path) {
         *lock(&self.body) = Body::File(path.to_owned());
-    }
-
-    pub(super) fn set_gone(&self) {
-        self.gone.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_damaged(&self) -> bool {
@@ -260,7 +252,6 @@ impl Block {
         };
         match disk.read(&path, range.clone()) {
             Ok(bytes) if bytes.len() as u64 == range.end - range.start => Ok(bytes),
-            _ if self.gone.load(Ordering::Relaxed) => Err(ReadError::Gone),
             Ok(_) => self.damage(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.damage(),
             Err(error) => Err(ReadError::Io(path, error)),

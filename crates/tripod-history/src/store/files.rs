@@ -112,7 +112,7 @@ impl Store {
     ) -> Result<bool, FlushError> {
         let mut merged = match merge::merge(&*self.disk, group) {
             Ok(merged) => merged,
-            Err(ReadError::Damaged | ReadError::Gone) => return Ok(false),
+            Err(ReadError::Damaged) => return Ok(false),
             Err(ReadError::Io(path, source)) => {
                 return Err(FlushError::Io { path, source, blocks_waiting: 0 });
             }
@@ -143,7 +143,6 @@ impl Store {
             if let Some((tier, block)) = instead {
                 shelves.tiers[tier].insert(block);
             }
-            blocks.iter().for_each(|block| block.set_gone());
         }
         let failures = blocks
             .iter()

@@ -254,7 +254,7 @@ fn derive_again(shelves: &Shelves, config: &StoreConfig, disk: &dyn Disk) -> Vec
             match block.rows(disk, known_ms) {
                 Ok(rows) => downsamplers[tier - 1].feed(&rows),
                 // Damage is flagged, and dealt with by the next `maintain`.
-                Err(ReadError::Damaged | ReadError::Gone | ReadError::Io(..)) => {}
+                Err(ReadError::Damaged | ReadError::Io(..)) => {}
             }
         }
     }

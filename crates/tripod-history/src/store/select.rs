@@ -24,7 +24,7 @@ enum GatherError {
 impl From<ReadError> for GatherError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Gone | ReadError::Damaged => Self::PlanAgain,
+            ReadError::Damaged => Self::PlanAgain,
             ReadError::Io(path, error) => {
                 Self::Select(SelectError::Read(format!("{}: {error}", path.display())))
             }

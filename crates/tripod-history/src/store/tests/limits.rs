@@ -56,6 +56,24 @@ fn the_oldest_go_when_the_byte_limit_is_passed() {
 }
 
 #[test]
+fn a_query_whose_files_are_merged_away_under_it_finds_all_points() {
+    let disk = Arc::new(SimDisk::default());
+    let (store, _) = open(&disk, small(), 0);
+    let store = Arc::new(store);
+    run(&store, 1..=29);
+    store.flush(29_000).expect("a disk that works");
+    let files = disk.sim().files.clone();
+    let other = Arc::clone(&store);
+    disk.before_next_read(move || {
+        run(&other, 30..=31);
+        assert!(other.flush(31_000).expect("a disk that works").blocks_merged > 0);
+    });
+    assert_eq!(points(&store, "count", 0, 99_000, 0).len(), 31);
+    assert!(files.keys().any(|path| !disk.sim().files.contains_key(path)));
+    assert_eq!(store.stats().blocks_damaged, 0);
+}
+
+#[test]
 fn a_query_goes_on_while_files_are_merged_and_removed() {
     let disk = Arc::new(SimDisk::default());
     let (store, _) = open(&disk, small(), 0);

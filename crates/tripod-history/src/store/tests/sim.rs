@@ -12,7 +12,16 @@ use crate::store::disk::{Disk, Lock};
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 #[derive(Debug, Default)]
-pub(super) struct SimDisk(Mutex<Sim>);
+pub(super) struct SimDisk(Mutex<Sim>, Mutex<Option<Hook>>);
+
+/// Something to be done once.
+struct Hook(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Sim {
@@ -57,17 +66,22 @@ impl Sim {
 
 impl SimDisk {
     pub(super) fn with(files: Files) -> Self {
-        Self(Mutex::new(Sim { files, ..Sim::default() }))
+        Self(Mutex::new(Sim { files, ..Sim::default() }), Mutex::default())
     }
 
     /// A disk that remembers what a power cut would leave.
     pub(super) fn remembering() -> Self {
         let states = vec![Files::new()];
-        Self(Mutex::new(Sim { states, remembers: true, ..Sim::default() }))
+        Self(Mutex::new(Sim { states, remembers: true, ..Sim::default() }), Mutex::default())
     }
 
     pub(super) fn sim(&self) -> std::sync::MutexGuard<'_, Sim> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something just before the next read.
+    pub(super) fn before_next_read(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(Hook(Box::new(hook)));
     }
 
     /// Everything a power cut now could leave.
@@ -91,6 +105,10 @@ impl Disk for SimDisk {
     }
 
     fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let hook = self.1.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Hook(hook)) = hook {
+            hook();
+        }
         let sim = self.sim();
         let file = sim.files.get(path).ok_or(ErrorKind::NotFound)?;
         let end = (range.end as usize).min(file.len());
