@@ -11,6 +11,8 @@
 
 mod labels;
 mod matcher;
+#[cfg(feature = "promql")]
+pub mod promql;
 mod source;
 
 pub use labels::{Labels, NAME_LABEL};

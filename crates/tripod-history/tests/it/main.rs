@@ -1,1 +1,4 @@
 //! Integration tests of `tripod-history`.
+
+#[cfg(feature = "promql")]
+mod promql;
