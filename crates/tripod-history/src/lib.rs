@@ -9,6 +9,8 @@
 //! Where it stops: it knows nothing of collectors, counters or threads that record; it is given
 //! points and the time, and reads no clock of its own.
 
+#[cfg(feature = "http")]
+pub mod http;
 mod labels;
 mod matcher;
 #[cfg(feature = "promql")]

@@ -65,8 +65,12 @@ mod value;
 
 use std::rc::Rc;
 
+#[cfg(feature = "http")]
+pub(crate) use date::day_number;
 pub use error::{ErrorKind, QueryError};
 pub use limits::Limits;
+#[cfg(feature = "http")]
+pub(crate) use lower::series_selector;
 pub use stop::Stop;
 pub use value::{QueryValue, Sample};
 
@@ -184,6 +188,12 @@ impl Engine {
     fn evaluate(&self, source: &dyn Source, plan: &Plan, grid: Grid) -> Result<Matrix, QueryError> {
         Evaluation::new(source, &self.limits, self.stop.as_ref(), grid).run(plan)
     }
+}
+
+/// Whether a text is a query, for those who do not want its answer.
+#[cfg(feature = "http")]
+pub(crate) fn check(query: &str) -> Result<(), QueryError> {
+    lower::plan(query).map(drop)
 }
 
 fn check_time(time_ms: i64) -> Result<(), QueryError> {

@@ -69,6 +69,14 @@ fn days_before(year: i64, month: i64) -> i64 {
     cycle * 146_097 + of_cycle * 365 + of_cycle / 4 - of_cycle / 100 + of_year - 719_468
 }
 
+/// The day of a date, counted from 1970-01-01.
+#[cfg(feature = "http")]
+pub(crate) fn day_number(year: i64, month: i64, day_of_month: i64) -> Option<i64> {
+    let in_month = (1..=12).contains(&month).then(|| days_before(year, month + 1))?;
+    let day = days_before(year, month) + day_of_month - 1;
+    (day_of_month >= 1 && day < in_month).then_some(day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -49,6 +49,21 @@ pub(super) fn plan(query: &str) -> Result<Plan, QueryError> {
     }
 }
 
+/// Reads a selector such as `up{job="x"}` alone, as the HTTP API takes it to find series.
+///
+/// # Errors
+/// [`QueryError::Parse`] if it is none, or has an offset or `@`.
+#[cfg(feature = "http")]
+pub(crate) fn series_selector(text: &str) -> Result<Vec<Matcher>, QueryError> {
+    guard::check(text)?;
+    match promql_parser::parser::parse(text).map_err(QueryError::parse)? {
+        Expr::VectorSelector(VectorSelector { offset: None, at: None, name, matchers }) => {
+            Ok(selector(&VectorSelector { name, matchers, offset: None, at: None })?.matchers)
+        }
+        _ => Err(QueryError::parse("a selector of series was expected, such as up{job=\"x\"}")),
+    }
+}
+
 /// Tells the parser of functions that Prometheus 2.42 has and later versions renamed.
 fn know_older_functions() {
     static DONE: OnceLock<()> = OnceLock::new();

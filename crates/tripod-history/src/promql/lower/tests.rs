@@ -40,6 +40,15 @@ fn holt_winters_keeps_its_older_name() {
     refused("double_exponential_smoothing(x[5m], 0.5, 0.5)", "unknown function");
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn a_series_selector_is_nothing_else() {
+    assert_eq!(series_selector(r#"up{job="x",zone!~"a|b"}"#).map(|all| all.len()), Ok(3));
+    for other in ["up offset 5m", "up[5m]", "up + up", "1", "up @ 3", "{}", "up{"] {
+        assert!(series_selector(other).is_err(), "{other}");
+    }
+}
+
 /// The deepest query that is let through, in each way to nest.
 #[test]
 fn the_deepest_queries_fit_a_small_stack() {
