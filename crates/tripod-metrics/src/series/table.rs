@@ -132,8 +132,10 @@ impl Table {
         self.free.push(position);
     }
 
+    #[inline]
     pub(super) fn cell(&self, position: u32) -> Option<Cell<'_>> {
-        (!self.observers.contains_key(&position)).then(|| self.cells.get(position))
+        let is_observed = !self.observers.is_empty() && self.observers.contains_key(&position);
+        (!is_observed).then(|| self.cells.get(position))
     }
 
     pub(super) fn observers(&self) -> &BTreeMap<u32, Observer> {
@@ -145,6 +147,7 @@ impl Table {
         self.observers.insert(position, observer)
     }
 
+    #[inline]
     pub(super) fn row(&self, position: u32) -> Option<Row<'_>> {
         let record = self.records.get(position).as_ref()?;
         Some(Row {
