@@ -115,7 +115,11 @@ mod tests {
     #[track_caller]
     fn check(op: MatchOp, pattern: &str, value: &str, expected: bool) {
         let matcher = Matcher::new("x", op, pattern).expect("a good pattern");
-        assert_eq!(matcher.matches(&Labels::new([("x", value)])), expected, "{matcher:?} {value:?}");
+        assert_eq!(
+            matcher.matches(&Labels::new([("x", value)])),
+            expected,
+            "{matcher:?} {value:?}"
+        );
     }
 
     #[test]

@@ -1,26 +1,36 @@
 //! The collector: the families of a process, by name.
 //!
-//! The registry is behind one lock, held for look-ups and insertions only. No thread of this crate
-//! ever holds two locks at once.
+//! The registry is behind one lock, held for look-ups and insertions only, and never while code of
+//! the user runs.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::panic::Location;
+use std::time::SystemTime;
 
-use crate::counter::Counter;
-use crate::definition::{Definition, MetricType, check_labels};
+use crate::counter::{Counter, FloatCounter};
+use crate::definition::{Definition, Shape, SummaryShape, check_labels};
 use crate::error::{Clash, RegisterError};
-use crate::family::{Family, FamilyBuilder};
+use crate::family::{DEFAULT_SERIES_MAX, Family, FamilyBuilder, with_outcome};
 use crate::gauge::Gauge;
 use crate::histogram::{DEFAULT_BUCKETS, Histogram};
-use crate::metric::{Metric, Recipe, Sealed};
+use crate::labels::write_pair;
+use crate::metric::Metric;
+use crate::page::{self, Format, OpenMetrics, Text004};
+use crate::sampler::SamplerBuilder;
+use crate::series::SeriesSet;
+use crate::shared::Shared;
+use crate::snapshot::{self, Snapshot};
+use crate::summary::{DEFAULT_QUANTILES, DEFAULT_WINDOWS, Summary};
 use crate::sync::{Arc, RwLock, read, write};
-use crate::text;
+use crate::timer::Timer;
 
 /// Keeps the metrics of a process and writes them as a page.
 ///
-/// A handle is cheap to clone, and all clones share the families. Every collector starts with one
-/// family of its own, `tripod_metrics_observations_dropped_total`, the number of NaN values given to
-/// its histograms.
+/// A handle is cheap to clone, and all clones share the families. Every collector has two families
+/// of its own: `tripod_metrics_observations_dropped_total` counts the values that could not be
+/// recorded, such as NaN given to a histogram, and
+/// `tripod_metrics_label_sets_overflowed_total` the look-ups beyond the series limit of a family.
 ///
 /// # Examples
 /// ```
@@ -39,7 +49,10 @@ pub struct MetricsCollector {
 
 struct Inner {
     constant_labels: Vec<(String, String)>,
-    dropped: Counter,
+    /// The same as they stand on a page.
+    constant: String,
+    shared: Arc<Shared>,
+    overflowed: std::sync::OnceLock<Family<Counter>>,
     registry: RwLock<Registry>,
 }
 
@@ -53,10 +66,24 @@ struct Inner {
 /// assert!(metrics.encode_text().contains("jobs_total{zone=\"b\"} 1\n"));
 /// # Ok::<(), tripod_metrics::RegisterError>(())
 /// ```
-#[derive(Debug, Clone, Default)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct MetricsCollectorBuilder {
     constant_labels: Vec<(String, String)>,
+    clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+}
+
+impl Default for MetricsCollectorBuilder {
+    fn default() -> Self {
+        Self { constant_labels: Vec::new(), clock: Box::new(SystemTime::now) }
+    }
+}
+
+impl std::fmt::Debug for MetricsCollectorBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetricsCollectorBuilder")
+            .field("constant_labels", &self.constant_labels)
+            .finish_non_exhaustive()
+    }
 }
 
 impl MetricsCollectorBuilder {
@@ -68,6 +95,13 @@ impl MetricsCollectorBuilder {
         self
     }
 
+    /// Sets the clock that says when series are made and how long they are idle; default: that of
+    /// the system. Timers have a clock of their own.
+    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
     /// Makes the collector.
     ///
     /// # Errors
@@ -75,7 +109,7 @@ impl MetricsCollectorBuilder {
     /// breaks the rules for labels.
     pub fn build(self) -> Result<MetricsCollector, RegisterError> {
         check_labels(self.constant_labels.iter().map(|(name, _)| name.as_str()))?;
-        Ok(MetricsCollector::with_constant_labels(self.constant_labels))
+        Ok(MetricsCollector::with_checked(self))
     }
 }
 
@@ -83,7 +117,7 @@ impl MetricsCollector {
     /// Makes a collector without constant labels.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_constant_labels(Vec::new())
+        Self::with_checked(MetricsCollectorBuilder::default())
     }
 
     /// Starts to describe a collector.
@@ -101,27 +135,60 @@ impl MetricsCollector {
         name: impl Into<String>,
         help: impl Into<String>,
     ) -> FamilyBuilder<Counter> {
-        self.describe(name.into(), help.into(), Location::caller())
+        self.describe(name.into(), help.into(), Shape::Counter, Location::caller())
     }
 
-    /// Starts to describe a family of gauges; rules as for [`counter`](Self::counter), but any
-    /// name.
+    /// Starts to describe a family of counters of fractions; rules as for
+    /// [`counter`](Self::counter).
+    #[track_caller]
+    pub fn float_counter(
+        &self,
+        name: impl Into<String>,
+        help: impl Into<String>,
+    ) -> FamilyBuilder<FloatCounter> {
+        self.describe(name.into(), help.into(), Shape::FloatCounter, Location::caller())
+    }
+
+    /// Starts to describe a family of gauges; rules as for [`counter`](Self::counter), but the name
+    /// must not end in `_total`.
     #[track_caller]
     pub fn gauge(&self, name: impl Into<String>, help: impl Into<String>) -> FamilyBuilder<Gauge> {
-        self.describe(name.into(), help.into(), Location::caller())
+        self.describe(name.into(), help.into(), Shape::Gauge, Location::caller())
     }
 
-    /// Starts to describe a family of histograms; rules as for [`counter`](Self::counter), but any
-    /// name.
+    /// Starts to describe a family of histograms; rules as for [`gauge`](Self::gauge).
     ///
-    /// Its buckets are [`DEFAULT_BUCKETS`] unless [`buckets`](FamilyBuilder::buckets) sets others.
+    /// Its buckets are [`DEFAULT_BUCKETS`] unless [`buckets`](FamilyBuilder::buckets) or
+    /// [`exponential`](FamilyBuilder::exponential) chooses others.
     #[track_caller]
     pub fn histogram(
         &self,
         name: impl Into<String>,
         help: impl Into<String>,
     ) -> FamilyBuilder<Histogram> {
-        self.describe(name.into(), help.into(), Location::caller())
+        let shape = Shape::Classic(DEFAULT_BUCKETS.into());
+        self.describe(name.into(), help.into(), shape, Location::caller())
+    }
+
+    /// Starts to describe a family of summaries; rules as for [`gauge`](Self::gauge).
+    #[track_caller]
+    pub fn summary(
+        &self,
+        name: impl Into<String>,
+        help: impl Into<String>,
+    ) -> FamilyBuilder<Summary> {
+        let (quantiles, windows) = (DEFAULT_QUANTILES.to_vec(), DEFAULT_WINDOWS.to_vec());
+        let shape = Shape::Summary(Arc::new(SummaryShape { quantiles, windows }));
+        self.describe(name.into(), help.into(), shape, Location::caller())
+    }
+
+    /// Starts to describe a family of timers: histograms of seconds with one more label, `outcome`.
+    ///
+    /// Rules as for [`gauge`](Self::gauge); the name ends in `_seconds`, since that is the unit.
+    #[track_caller]
+    pub fn timer(&self, name: impl Into<String>, help: impl Into<String>) -> FamilyBuilder<Timer> {
+        let shape = Shape::Classic(DEFAULT_BUCKETS.into());
+        self.describe(name.into(), help.into(), shape, Location::caller()).unit("seconds")
     }
 
     /// Returns all series as a page; see [`write_text`](Self::write_text).
@@ -130,17 +197,16 @@ impl MetricsCollector {
     /// Only if an observer does.
     #[must_use]
     pub fn encode_text(&self) -> String {
-        let mut page = String::new();
-        self.write_text(&mut page).expect("writing to a string cannot fail");
-        page
+        self.encode::<Text004>()
     }
 
     /// Writes all series in the Prometheus text exposition format 0.0.4.
     ///
-    /// Families are sorted by name and their series by label values; families without a series are
-    /// left out. Each series is read at its own moment, and a histogram as a whole. Observers run
-    /// here. Serve the page as [`TEXT_CONTENT_TYPE`](crate::TEXT_CONTENT_TYPE). No lock is held
-    /// while it is written. The cost is one pass over the series, and a copy of one family at a time.
+    /// Families are sorted by name, and their series are in the order in which they were made;
+    /// families without a series are left out. Each series is read at its own moment, and a
+    /// histogram as a whole. Observers run here. Serve the page as
+    /// [`TEXT_CONTENT_TYPE`](crate::TEXT_CONTENT_TYPE). No lock is held while `out` is written to.
+    /// The cost is one pass over the series; nothing is allocated for each.
     ///
     /// # Errors
     /// Only those of `out`.
@@ -164,55 +230,171 @@ impl MetricsCollector {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn write_text(&self, out: &mut impl std::fmt::Write) -> std::fmt::Result {
-        let families: Vec<_> = read(&self.inner.registry).families.values().cloned().collect();
-        for family in families {
-            let (definition, readings) = match &family {
-                AnyFamily::Counter(family) => (family.definition(), family.readings()),
-                AnyFamily::Gauge(family) => (family.definition(), family.readings()),
-                AnyFamily::Histogram(family) => (family.definition(), family.readings()),
-            };
-            text::write_family(out, definition, &self.inner.constant_labels, &readings)?;
+        self.write_pieces::<Text004>(out)
+    }
+
+    /// Returns all series as an OpenMetrics page; see
+    /// [`write_openmetrics`](Self::write_openmetrics).
+    ///
+    /// # Panics
+    /// Only if an observer does.
+    #[must_use]
+    pub fn encode_openmetrics(&self) -> String {
+        let mut page = self.encode::<OpenMetrics>();
+        page.push_str(page::OPENMETRICS_END);
+        page
+    }
+
+    /// Writes all series in the OpenMetrics text format 1.0.0, with units, times of creation,
+    /// exemplars and the closing `# EOF`.
+    ///
+    /// For the rest see [`write_text`](Self::write_text). Serve the page as
+    /// [`OPENMETRICS_CONTENT_TYPE`](crate::OPENMETRICS_CONTENT_TYPE).
+    ///
+    /// # Errors
+    /// Only those of `out`.
+    ///
+    /// # Panics
+    /// Only if an observer does.
+    pub fn write_openmetrics(&self, out: &mut impl std::fmt::Write) -> std::fmt::Result {
+        self.write_pieces::<OpenMetrics>(out)?;
+        out.write_str(page::OPENMETRICS_END)
+    }
+
+    /// Returns everything as plain data.
+    ///
+    /// It copies names and labels, so it is for what is not on a hot path.
+    ///
+    /// # Panics
+    /// Only if an observer does.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_metrics::{MetricsCollector, snapshot::Value};
+    /// let metrics = MetricsCollector::new();
+    /// metrics.counter("jobs_total", "Jobs taken.").register()?.plain().add(3);
+    /// let snapshot = metrics.snapshot();
+    /// let jobs = snapshot.families.iter().find(|family| family.name == "jobs_total");
+    /// assert_eq!(jobs.map(|jobs| &jobs.series[0].value), Some(&Value::Counter(3)));
+    /// # Ok::<(), tripod_metrics::RegisterError>(())
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let time = self.inner.shared.now();
+        let constant = &self.inner.constant_labels;
+        let families =
+            self.sets().iter().filter_map(|set| snapshot::family(set, constant)).collect();
+        Snapshot { time, families }
+    }
+
+    /// Describes a thread that calls [`maintain`](Self::maintain) every second, or as often as asked.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_metrics::MetricsCollector;
+    /// let metrics = MetricsCollector::new();
+    /// let sampler = metrics.sampler().start()?; // Stops when it is dropped.
+    /// # drop(sampler);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn sampler(&self) -> SamplerBuilder {
+        SamplerBuilder::new(self.clone())
+    }
+
+    /// Does what is due by the collector's clock: windows of summaries slide, and idle series are
+    /// removed. Returns how many series were removed.
+    ///
+    /// A [`Sampler`](crate::Sampler) does this at every tick.
+    pub fn maintain(&self) -> usize {
+        let now_ms = self.inner.shared.now_ms();
+        let sets = self.sets();
+        sets.iter().for_each(|set| set.advance(now_ms));
+        sets.iter().map(|set| set.expire(now_ms)).sum()
+    }
+
+    /// The families, sorted by name.
+    pub(crate) fn sets(&self) -> Vec<Arc<SeriesSet>> {
+        read(&self.inner.registry).families.values().cloned().collect()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    fn encode<F: Format>(&self) -> String {
+        let mut page = String::new();
+        let keep = &mut |_: &mut String| Ok::<(), Infallible>(());
+        for set in self.sets() {
+            let Ok(()) = page::write_family::<F, _>(&mut page, &set, &self.inner.constant, keep);
+        }
+        page
+    }
+
+    fn write_pieces<F: Format>(&self, out: &mut impl std::fmt::Write) -> std::fmt::Result {
+        let mut piece = String::new();
+        let mut flush = |piece: &mut String| {
+            out.write_str(piece)?;
+            piece.clear();
+            Ok(())
+        };
+        for set in self.sets() {
+            page::write_family::<F, _>(&mut piece, &set, &self.inner.constant, &mut flush)?;
         }
         Ok(())
     }
 
     /// Makes a collector whose constant labels were checked.
-    fn with_constant_labels(constant_labels: Vec<(String, String)>) -> Self {
-        // The counter of drops is a series like any other; it is put together by hand because the
-        // collector that could register it does not exist yet.
-        let recipe = Recipe { bounds: Arc::new([]), dropped: Counter::default() };
-        let definition = Definition {
-            metric_type: MetricType::Counter,
-            name: "tripod_metrics_observations_dropped_total".to_owned(),
-            help: "Observations dropped because they were NaN.".to_owned(),
-            label_names: Vec::new(),
-            bounds: Arc::clone(&recipe.bounds),
-            place: Location::caller(),
+    fn with_checked(builder: MetricsCollectorBuilder) -> Self {
+        let MetricsCollectorBuilder { constant_labels, clock } = builder;
+        let mut constant = String::new();
+        constant_labels.iter().for_each(|(name, value)| write_pair(&mut constant, name, value));
+        let collector = Self {
+            inner: Arc::new(Inner {
+                constant_labels,
+                constant,
+                shared: Arc::new(Shared::new(clock)),
+                overflowed: std::sync::OnceLock::new(),
+                registry: RwLock::new(Registry::default()),
+            }),
         };
-        let name = definition.name.clone();
-        let family = Family::<Counter>::new(definition, recipe);
-        let dropped = family.plain();
-        let families = BTreeMap::from([(name, AnyFamily::Counter(family))]);
-        let registry = RwLock::new(Registry { families });
-        Self { inner: Arc::new(Inner { constant_labels, dropped, registry }) }
+        collector.register_own().expect("nothing is registered yet that could be in the way");
+        collector
+    }
+
+    /// Registers what the collector tells of itself.
+    fn register_own(&self) -> Result<(), Box<dyn std::error::Error>> {
+        let (name, help) = (
+            "tripod_metrics_observations_dropped_total",
+            "Values that could not be recorded: NaN, or negative ones given to a counter.",
+        );
+        let shared = Arc::clone(self.shared());
+        let (cells, dropped) = (Arc::clone(&shared.cells), shared.dropped);
+        let family = self.counter(name, help).register()?;
+        family.observe(&[], move || Some(cells.sum(dropped)))?;
+        let (name, help) = (
+            "tripod_metrics_label_sets_overflowed_total",
+            "Look-ups of label sets beyond the series limit of their family.",
+        );
+        let builder = self.counter(name, help).labels(["family"]).max_series(usize::MAX);
+        let _first = self.inner.overflowed.set(builder.register()?);
+        Ok(())
     }
 
     fn describe<M: Metric>(
         &self,
         name: String,
         help: String,
+        shape: Shape,
         place: &'static Location<'static>,
     ) -> FamilyBuilder<M> {
-        let bounds: &[f64] = match M::TYPE {
-            MetricType::Histogram => &DEFAULT_BUCKETS,
-            MetricType::Counter | MetricType::Gauge => &[],
-        };
         let definition = Definition {
-            metric_type: M::TYPE,
+            shape,
             name,
             help,
+            unit: None,
             label_names: Vec::new(),
-            bounds: bounds.into(),
+            series_max: DEFAULT_SERIES_MAX,
+            idle_timeout: None,
             place,
         };
         FamilyBuilder::new(self.clone(), definition)
@@ -221,11 +403,27 @@ impl MetricsCollector {
     pub(crate) fn register<M: Metric>(
         &self,
         definition: Definition,
-    ) -> Result<Family<M>, RegisterError> {
+    ) -> Result<Arc<SeriesSet>, RegisterError> {
+        let definition = if M::HAS_OUTCOME { with_outcome(definition) } else { definition };
         let definition = definition.check(&self.inner.constant_labels)?;
-        let bounds = Arc::clone(&definition.bounds);
-        let recipe = Recipe { bounds, dropped: self.inner.dropped.clone() };
-        write(&self.inner.registry).find_or_insert(Family::new(definition, recipe))
+        let set = Arc::new(SeriesSet::new(definition, Arc::clone(self.shared())));
+        let (set, is_new) = write(&self.inner.registry).find_or_insert(set)?;
+        if is_new {
+            self.watch_overflow(&set);
+        }
+        Ok(set)
+    }
+
+    /// Shows how often the family was over its limit, once it was.
+    fn watch_overflow(&self, set: &Arc<SeriesSet>) {
+        let Some(overflowed) = self.inner.overflowed.get() else { return };
+        if set.definition.label_names.is_empty() || set.definition.series_max == usize::MAX {
+            return;
+        }
+        let watched = Arc::downgrade(set);
+        let observer = move || Some(watched.upgrade()?.overflowed()).filter(|count| *count > 0);
+        let observed = overflowed.observe(&[&set.definition.name], observer);
+        debug_assert!(observed.is_ok(), "{observed:?}");
     }
 }
 
@@ -244,57 +442,34 @@ impl std::fmt::Debug for MetricsCollector {
     }
 }
 
-/// A family of any type.
-#[derive(Debug, Clone)]
-pub enum AnyFamily {
-    /// Of counters.
-    Counter(Family<Counter>),
-    /// Of gauges.
-    Gauge(Family<Gauge>),
-    /// Of histograms.
-    Histogram(Family<Histogram>),
-}
-
-impl AnyFamily {
-    fn definition(&self) -> &Definition {
-        match self {
-            Self::Counter(family) => family.definition(),
-            Self::Gauge(family) => family.definition(),
-            Self::Histogram(family) => family.definition(),
-        }
-    }
-}
-
 /// The families by name. Pure: the collector puts the lock around it.
+#[derive(Default)]
 struct Registry {
-    families: BTreeMap<String, AnyFamily>,
+    families: BTreeMap<String, Arc<SeriesSet>>,
+    /// By the name of each line that a page may have, in any format, its family.
+    lines: BTreeMap<String, Arc<SeriesSet>>,
 }
 
 impl Registry {
-    /// Returns the family that is the same as `family`, which is `family` itself if none was there.
-    fn find_or_insert<M: Metric>(&mut self, family: Family<M>) -> Result<Family<M>, RegisterError> {
-        let definition = family.definition();
+    /// Returns the family that is the same as `set`, which is `set` itself if none was there, and
+    /// whether it is new.
+    fn find_or_insert(
+        &mut self,
+        set: Arc<SeriesSet>,
+    ) -> Result<(Arc<SeriesSet>, bool), RegisterError> {
+        let definition = &set.definition;
         if let Some(existing) = self.families.get(&definition.name) {
-            if let Some(clash) = definition.clash(existing.definition()) {
-                return Err(definition.conflict(existing.definition(), clash));
-            }
-            let existing = <M as Sealed>::unwrap(existing);
-            return Ok(existing.expect("a family of equal definition has equal type").clone());
+            return match definition.clash(&existing.definition) {
+                Some(clash) => Err(definition.conflict(&existing.definition, clash)),
+                None => Ok((Arc::clone(existing), false)),
+            };
         }
-        if let Some(existing) = self.mixing_lines(definition) {
-            return Err(definition.conflict(existing.definition(), Clash::Lines));
+        let lines = definition.line_names();
+        if let Some(existing) = lines.iter().find_map(|line| self.lines.get(line)) {
+            return Err(definition.conflict(&existing.definition, Clash::Lines));
         }
-        self.families.insert(definition.name.clone(), M::wrap(family.clone()));
-        Ok(family)
-    }
-
-    /// Finds a family of another name whose lines could not be told from those of `definition`.
-    fn mixing_lines(&self, definition: &Definition) -> Option<&AnyFamily> {
-        let mut named_as_a_line = definition.own_line_names();
-        let mut histograms = definition.shadowing_histograms();
-        named_as_a_line.find_map(|name| self.families.get(&name)).or_else(|| {
-            let is_histogram = |family: &&AnyFamily| matches!(family, AnyFamily::Histogram(_));
-            histograms.find_map(|name| self.families.get(name).filter(is_histogram))
-        })
+        self.lines.extend(lines.into_iter().map(|line| (line, Arc::clone(&set))));
+        self.families.insert(definition.name.clone(), Arc::clone(&set));
+        Ok((set, true))
     }
 }

@@ -1,6 +1,9 @@
 //! Why a family could not be registered, or a series not be had.
 
 use std::panic::Location;
+use std::time::Duration;
+
+use crate::definition::BUCKETS_MAX;
 
 /// Why a family, or a collector's constant labels, were refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -18,6 +21,23 @@ pub enum RegisterError {
         /// The name as given.
         name: String,
     },
+    /// The name says that it is a counter, and it is none.
+    #[error("metric name {name:?} ends in `_total`, which is for counters only")]
+    TotalName {
+        /// The name as given.
+        name: String,
+    },
+    /// The name does not end in the declared unit.
+    #[error(
+        "metric name {name:?} must end in `_{unit}` (a counter in `_{unit}_total`), \
+         since that is its unit"
+    )]
+    UnitName {
+        /// The name as given.
+        name: String,
+        /// The unit as given.
+        unit: String,
+    },
     /// The help text is empty or blank.
     #[error("metric {name:?} needs a help text")]
     EmptyHelp {
@@ -27,7 +47,7 @@ pub enum RegisterError {
     /// A label name has a character that it may not have, or is reserved.
     #[error(
         "label name {label:?} must match [a-zA-Z_][a-zA-Z0-9_]*, not begin with `__`, \
-         and be neither `le` nor `quantile`"
+         and be none of `le`, `quantile`, `otel_metric_overflow`"
     )]
     InvalidLabelName {
         /// The label name as given.
@@ -40,12 +60,35 @@ pub enum RegisterError {
         label: String,
     },
     /// The bounds of a histogram are no list of ascending numbers.
-    #[error("buckets of {name:?} must be at least one finite number, ascending, got {buckets:?}")]
+    #[error(
+        "buckets of {name:?} must be 1 to {BUCKETS_MAX} finite numbers, ascending, got {buckets:?}"
+    )]
     InvalidBuckets {
         /// The name of the family.
         name: String,
         /// The bounds as given.
         buckets: Vec<f64>,
+    },
+    /// The resolution of a histogram is not to be had.
+    #[error("schema of {name:?} must be 0 to 5, got {schema}")]
+    InvalidSchema {
+        /// The name of the family.
+        name: String,
+        /// The schema as given.
+        schema: u8,
+    },
+    /// The quantiles or windows of a summary are not to be had.
+    #[error(
+        "summary {name:?} needs quantiles from 0 to 1 and windows of at least 1 s, both ascending, \
+         got {quantiles:?} and {windows:?}"
+    )]
+    InvalidSummary {
+        /// The name of the family.
+        name: String,
+        /// The quantiles as given.
+        quantiles: Vec<f64>,
+        /// The windows as given.
+        windows: Vec<Duration>,
     },
     /// Another family stands in the way.
     #[error(
@@ -75,10 +118,14 @@ pub enum Clash {
     Labels,
     /// Their bounds differ.
     Buckets,
+    /// Their quantiles or windows differ.
+    Quantiles,
     /// Their help texts differ.
     Help,
-    /// One is a histogram `x`, whose lines `x_bucket`, `x_sum` and `x_count` would mix with the
-    /// other's.
+    /// Their units differ.
+    Unit,
+    /// A line of one would have the name of a line of the other: a histogram `x` has lines
+    /// `x_bucket`, `x_sum` and `x_count`, and a counter `x_total` is called `x` in OpenMetrics.
     Lines,
 }
 
@@ -88,8 +135,10 @@ impl std::fmt::Display for Clash {
             Self::Type => "their types differ",
             Self::Labels => "their label names differ",
             Self::Buckets => "their buckets differ",
+            Self::Quantiles => "their quantiles or windows differ",
             Self::Help => "their help texts differ",
-            Self::Lines => "one's name is taken by the lines of the other, a histogram",
+            Self::Unit => "their units differ",
+            Self::Lines => "lines of both would have the same name",
         })
     }
 }
@@ -108,7 +157,7 @@ pub enum LabelError {
         /// How many values were given.
         got: usize,
     },
-    /// The series is read from an observer, so there is no gauge to set.
+    /// The series is read from an observer, so there is nothing to set.
     #[error("series {values:?} of {family:?} is observed, so it cannot be set")]
     Observed {
         /// The name of the family.
@@ -116,7 +165,7 @@ pub enum LabelError {
         /// The label values of the series.
         values: Vec<String>,
     },
-    /// The series is a gauge that was given out already, so it cannot become an observed one.
+    /// The series was given out already, so it cannot become an observed one.
     #[error("series {values:?} of {family:?} is set by hand, so it cannot be observed")]
     SetByHand {
         /// The name of the family.

@@ -4,6 +4,7 @@
 //! accesses are `Relaxed` and need no partner: the number stands alone and publishes no other
 //! memory.
 
+use crate::series::Held;
 use crate::sync::{Arc, AtomicU64, Ordering};
 
 /// Holds a number that goes up and down, an `f64`.
@@ -25,25 +26,32 @@ use crate::sync::{Arc, AtomicU64, Ordering};
 /// assert_eq!(open.get(), 7.0);
 /// # Ok::<(), tripod_metrics::RegisterError>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Gauge {
     bits: Arc<AtomicU64>,
+    /// Keeps the series from being removed.
+    _held: Held,
 }
 
 impl Gauge {
+    pub(crate) fn new(bits: Arc<AtomicU64>, held: Held) -> Self {
+        Self { bits, _held: held }
+    }
+
     /// Sets the number to `value`.
+    #[inline]
     pub fn set(&self, value: f64) {
         self.bits.store(value.to_bits(), Ordering::Relaxed);
     }
 
     /// Adds `amount`, which may be negative.
     pub fn add(&self, amount: f64) {
-        self.update(|value| value + amount);
+        update(&self.bits, |value| value + amount);
     }
 
     /// Subtracts `amount`, which may be negative.
     pub fn sub(&self, amount: f64) {
-        self.update(|value| value - amount);
+        update(&self.bits, |value| value - amount);
     }
 
     /// Sets the number to `value` if that is larger: a high-water mark.
@@ -62,7 +70,7 @@ impl Gauge {
     /// # Ok::<(), tripod_metrics::RegisterError>(())
     /// ```
     pub fn set_max(&self, value: f64) {
-        self.update(|current| current.max(value));
+        update(&self.bits, |current| current.max(value));
     }
 
     /// Returns the number as it is now.
@@ -70,20 +78,18 @@ impl Gauge {
     pub fn get(&self) -> f64 {
         f64::from_bits(self.bits.load(Ordering::Relaxed))
     }
+}
 
-    fn update(&self, change: impl Fn(f64) -> f64) {
-        let mut current = self.bits.load(Ordering::Relaxed);
-        loop {
-            let changed = change(f64::from_bits(current)).to_bits();
-            match self.bits.compare_exchange_weak(
-                current,
-                changed,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return,
-                Err(newer) => current = newer,
-            }
+/// Changes the number that `bits` hold; tries again where another thread got in between.
+pub(crate) fn update(bits: &AtomicU64, change: impl Fn(f64) -> f64) {
+    let mut current = bits.load(Ordering::Relaxed);
+    loop {
+        let changed = change(f64::from_bits(current)).to_bits();
+        let swapped =
+            bits.compare_exchange_weak(current, changed, Ordering::Relaxed, Ordering::Relaxed);
+        match swapped {
+            Ok(_) => return,
+            Err(newer) => current = newer,
         }
     }
 }
@@ -95,12 +101,17 @@ impl std::fmt::Debug for Gauge {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
-    use super::*;
+    use crate::MetricsCollector;
+
+    fn gauge() -> super::Gauge {
+        MetricsCollector::new().gauge("level", "Level.").register().unwrap().plain()
+    }
 
     #[test]
     fn loses_nothing_when_many_threads_add_and_subtract() {
-        let gauge = Gauge::default();
+        let gauge = gauge();
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -116,7 +127,7 @@ mod tests {
 
     #[test]
     fn keeps_the_largest_of_racing_marks() {
-        let gauge = Gauge::default();
+        let gauge = gauge();
         std::thread::scope(|scope| {
             for thread in 0..4_u32 {
                 let gauge = &gauge;
@@ -130,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_mark_takes_nan_for_smaller_than_anything() {
-        let gauge = Gauge::default();
+        let gauge = gauge();
         gauge.set(-5.0);
         gauge.set_max(f64::NAN);
         assert_eq!(gauge.get(), -5.0);

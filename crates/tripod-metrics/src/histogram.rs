@@ -1,10 +1,17 @@
-//! Histograms: how often values fell under each of a fixed list of bounds.
+//! Histograms: how often values fell into each of a list of buckets.
 //!
-//! Buckets and sum change together under one mutex, and the count is the total of the buckets, so a
-//! reader can never see them disagree.
+//! The buckets of a thread and their sum are a block of cells, read as one; see
+//! [`cells`](crate::cells). The count is the total of the buckets, so a reader never sees them
+//! disagree.
 
-use crate::counter::Counter;
-use crate::sync::{Arc, Mutex, lock};
+use crate::cells::{self, Slot};
+use crate::counter::keep_exemplar;
+use crate::exemplars::ExemplarError;
+use crate::exponential::{Distribution, Exponential};
+use crate::series::Held;
+use crate::shared::Shared;
+use crate::snapshot::{ExponentialSnapshot, HistogramSnapshot};
+use crate::sync::Arc;
 
 /// The upper bounds of a histogram for which none are chosen: 5 ms to 10 s, for values in seconds.
 ///
@@ -12,11 +19,16 @@ use crate::sync::{Arc, Mutex, lock};
 pub const DEFAULT_BUCKETS: [f64; 11] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Counts observed values in buckets with fixed upper bounds, and adds them up.
+/// Counts observed values in buckets, and adds them up.
 ///
-/// A bound is inclusive: a value of exactly 0.5 falls in the bucket `le="0.5"`. A handle is cheap to
-/// clone, and all clones share the same buckets. An observation takes a lock of this histogram for
-/// two additions.
+/// Its buckets are *classic* ones, with fixed upper bounds, or *exponential* ones
+/// ([`FamilyBuilder::exponential`](crate::FamilyBuilder::exponential)), which need no bounds and are
+/// exported as a Prometheus native histogram. A bound is inclusive: a value of exactly 0.5 falls in
+/// the bucket `le="0.5"`. A handle is cheap to clone, and all clones share the same buckets.
+///
+/// An observation never waits. It allocates only when a thread first updates one of a group of
+/// series, and, with exponential buckets, when a value is the first of its series within some
+/// doublings.
 ///
 /// NaN belongs in no bucket: it is dropped and counted in
 /// `tripod_metrics_observations_dropped_total` of the same collector. An infinite value is counted
@@ -41,77 +53,102 @@ pub const DEFAULT_BUCKETS: [f64; 11] =
 /// ```
 #[derive(Clone)]
 pub struct Histogram {
-    inner: Arc<Inner>,
+    buckets: Buckets,
+    held: Held,
 }
 
-struct Inner {
-    /// Finite and strictly ascending; the bucket up to +Inf is implied.
-    bounds: Arc<[f64]>,
-    cells: Mutex<Cells>,
-    dropped: Counter,
-}
-
-struct Cells {
-    /// Not cumulative; one more than there are bounds.
-    buckets: Box<[u64]>,
-    sum: f64,
-}
-
-/// What a [`Histogram`] held at one moment.
-///
-/// It is consistent: `count` equals the last bucket, and `sum` is the total of exactly these values.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct HistogramSnapshot {
-    /// Each upper bound with the number of values up to it, cumulative, ascending; the last bound is
-    /// +Inf.
-    pub buckets: Vec<(f64, u64)>,
-    /// The number of values.
-    pub count: u64,
-    /// The total of the values, in their unit.
-    pub sum: f64,
+#[derive(Clone)]
+enum Buckets {
+    Classic { bounds: Arc<[f64]>, slot: Slot },
+    Exponential(Arc<Exponential>),
 }
 
 impl Histogram {
-    /// Makes an empty histogram; `bounds` were checked at registration.
-    pub(crate) fn new(bounds: Arc<[f64]>, dropped: Counter) -> Self {
-        debug_assert!(bounds.is_sorted_by(|a, b| a < b), "bounds must ascend: {bounds:?}");
-        let buckets = vec![0; bounds.len() + 1].into_boxed_slice();
-        let cells = Mutex::new(Cells { buckets, sum: 0.0 });
-        Self { inner: Arc::new(Inner { bounds, cells, dropped }) }
+    pub(crate) fn classic(bounds: Arc<[f64]>, slot: Slot, held: Held) -> Self {
+        Self { buckets: Buckets::Classic { bounds, slot }, held }
+    }
+
+    pub(crate) fn exponential(series: Arc<Exponential>, held: Held) -> Self {
+        Self { buckets: Buckets::Exponential(series), held }
     }
 
     /// Records one value; NaN is dropped and counted as such.
-    ///
-    /// Finds the bucket by binary search before it takes the lock.
+    #[inline]
     pub fn observe(&self, value: f64) {
         if value.is_nan() {
-            self.inner.dropped.inc();
-            return;
+            return self.held.set.shared.drop_nan();
         }
-        let index = self.inner.bounds.partition_point(|bound| *bound < value);
-        let mut cells = lock(&self.inner.cells);
-        cells.buckets[index] += 1;
-        cells.sum += value;
+        match &self.buckets {
+            Buckets::Classic { bounds, slot } => {
+                let bucket = bucket_of(bounds, value);
+                if !cells::try_observe(*slot, bucket, value) {
+                    self.observe_slowly(*slot, bucket, value);
+                }
+            }
+            Buckets::Exponential(series) => series.observe(value),
+        }
+    }
+
+    #[cold]
+    fn observe_slowly(&self, slot: Slot, bucket: usize, value: f64) {
+        self.held.set.shared.cells.observe_slowly(slot, bucket, value);
+    }
+
+    /// Records one value and keeps `labels` as the exemplar of its bucket: a trace, say.
+    ///
+    /// The newest one of a bucket is shown in the OpenMetrics and protobuf formats. This takes a
+    /// lock.
+    ///
+    /// # Errors
+    /// [`ExemplarError`] if the labels cannot be shown; the value is recorded all the same.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_metrics::MetricsCollector;
+    /// let metrics = MetricsCollector::new();
+    /// let seconds = metrics.histogram("run_seconds", "Runs.").buckets([1.0]).register()?.plain();
+    /// seconds.observe_with_exemplar(0.3, &[("trace_id", "4bf92f35")])?;
+    /// let page = metrics.encode_openmetrics();
+    /// assert!(page.contains("run_seconds_bucket{le=\"1.0\"} 1 # {trace_id=\"4bf92f35\"} 0.3 "));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn observe_with_exemplar(
+        &self,
+        value: f64,
+        labels: &[(&str, &str)],
+    ) -> Result<(), ExemplarError> {
+        self.observe(value);
+        if value.is_nan() {
+            return Ok(());
+        }
+        let bucket = match &self.buckets {
+            Buckets::Classic { bounds, .. } => bucket_of(bounds, value) as i32,
+            Buckets::Exponential(series) => series.index_of(value.abs()),
+        };
+        keep_exemplar(&self.held, bucket, value, labels)
     }
 
     /// Returns buckets, count and sum as they were together at one moment.
+    ///
+    /// Exponential buckets are shown by powers of two; see
+    /// [`exponential_snapshot`](Self::exponential_snapshot) for all of them.
     #[must_use]
     pub fn snapshot(&self) -> HistogramSnapshot {
-        let (buckets, sum) = {
-            let cells = lock(&self.inner.cells);
-            (cells.buckets.clone(), cells.sum)
-        };
-        let mut count = 0;
-        let bounds = self.inner.bounds.iter().copied().chain([f64::INFINITY]);
-        let buckets = bounds
-            .zip(buckets)
-            .map(|(bound, in_bucket)| {
-                count += in_bucket;
-                (bound, count)
-            })
-            .collect();
-        HistogramSnapshot { buckets, count, sum }
+        match &self.buckets {
+            Buckets::Classic { bounds, slot } => read_classic(&self.held.set.shared, bounds, *slot),
+            Buckets::Exponential(series) => {
+                by_powers_of_two(&series.read(), series.scale().schema())
+            }
+        }
+    }
+
+    /// Returns the exponential buckets, or `None` if the histogram has classic ones.
+    #[must_use]
+    pub fn exponential_snapshot(&self) -> Option<ExponentialSnapshot> {
+        match &self.buckets {
+            Buckets::Classic { .. } => None,
+            Buckets::Exponential(series) => Some(exponential_snapshot(series)),
+        }
     }
 }
 
@@ -122,12 +159,119 @@ impl std::fmt::Debug for Histogram {
     }
 }
 
+/// Records a value in classic buckets.
+#[inline]
+pub(crate) fn observe_classic(shared: &Shared, bounds: &[f64], slot: Slot, value: f64) {
+    if value.is_nan() {
+        return shared.drop_nan();
+    }
+    let bucket = bucket_of(bounds, value);
+    if !cells::try_observe(slot, bucket, value) {
+        shared.cells.observe_slowly(slot, bucket, value);
+    }
+}
+
+/// Records a value in exponential buckets.
+#[inline]
+pub(crate) fn observe_exponential(shared: &Shared, series: &Exponential, value: f64) {
+    if value.is_nan() {
+        return shared.drop_nan();
+    }
+    series.observe(value);
+}
+
+/// The first bucket whose bound is not less than `value`.
+#[inline]
+fn bucket_of(bounds: &[f64], value: f64) -> usize {
+    /// Up to here, looking at each bound is faster than guessing which half it is in.
+    const FEW: usize = 32;
+    if bounds.len() <= FEW {
+        bounds.iter().map(|bound| usize::from(*bound < value)).sum()
+    } else {
+        bounds.partition_point(|bound| *bound < value)
+    }
+}
+
+/// Reads classic buckets.
+pub(crate) fn read_classic(shared: &Shared, bounds: &[f64], slot: Slot) -> HistogramSnapshot {
+    let mut counts = vec![0; bounds.len() + 1];
+    let sum = shared.cells.read_block(slot, &mut counts);
+    let mut count = 0_u64;
+    let buckets = bounds.iter().copied().chain([f64::INFINITY]).zip(counts);
+    let cumulate = |(bound, in_bucket): (f64, u64)| {
+        count = count.wrapping_add(in_bucket);
+        (bound, count)
+    };
+    let buckets = buckets.map(cumulate).collect();
+    HistogramSnapshot { buckets, count, sum, exemplars: Vec::new() }
+}
+
+/// Reads exponential buckets.
+pub(crate) fn exponential_snapshot(series: &Exponential) -> ExponentialSnapshot {
+    let Distribution { zero, positive, negative, sum } = series.read();
+    let mut snapshot = ExponentialSnapshot {
+        schema: series.scale().schema(),
+        zero_threshold: crate::exponential::Scale::SMALLEST,
+        zero_count: zero,
+        positive,
+        negative,
+        count: 0,
+        sum,
+        exemplars: Vec::new(),
+    };
+    let buckets = snapshot.positive.iter().chain(&snapshot.negative);
+    snapshot.count = buckets.map(|(_, count)| count).fold(zero, |all, own| all.wrapping_add(*own));
+    snapshot
+}
+
+/// Classic buckets for formats that know no others: a bound at each power of two (and of minus two)
+/// from the smallest to the largest value, so bounds are only ever added.
+pub(crate) fn by_powers_of_two(distribution: &Distribution, schema: i8) -> HistogramSnapshot {
+    let exponent = |index: i32| (index + (1 << schema) - 1) >> schema;
+    let mut buckets: Vec<(f64, u64)> = Vec::new();
+    let mut count = 0;
+    // The bucket of -2^e up to the next power is closed below, so its bound is the one nearer to 0,
+    // which does not belong to it: up to there lie all values of it, and no other.
+    for (index, own) in distribution.negative.iter().rev() {
+        count += own;
+        push(&mut buckets, -f64::from(exponent(*index) - 1).exp2(), count);
+    }
+    if distribution.zero > 0 || count > 0 {
+        count += distribution.zero;
+        push(&mut buckets, 0.0, count);
+    }
+    if let (Some((first, _)), Some((last, _))) =
+        (distribution.positive.first(), distribution.positive.last())
+    {
+        let mut counts = distribution.positive.iter().peekable();
+        for power in exponent(*first)..=exponent(*last) {
+            while let Some((_, own)) = counts.next_if(|(index, _)| exponent(*index) <= power) {
+                count += own;
+            }
+            push(&mut buckets, f64::from(power).exp2(), count);
+        }
+    }
+    push(&mut buckets, f64::INFINITY, count);
+    HistogramSnapshot { buckets, count, sum: distribution.sum, exemplars: Vec::new() }
+}
+
+/// Adds a bucket, or raises the last one if it has the same bound.
+fn push(buckets: &mut Vec<(f64, u64)>, bound: f64, count: u64) {
+    match buckets.last_mut() {
+        Some((last, in_last)) if *last == bound => *in_last = count,
+        _ => buckets.push((bound, count)),
+    }
+}
+
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
+    use crate::MetricsCollector;
 
     fn histogram(bounds: &[f64]) -> Histogram {
-        Histogram::new(bounds.into(), Counter::default())
+        let builder = MetricsCollector::new().histogram("size", "Size.").buckets(bounds);
+        builder.register().unwrap().plain()
     }
 
     #[test]
@@ -140,13 +284,26 @@ mod tests {
     }
 
     #[test]
+    fn buckets_are_found_alike_among_few_and_many() {
+        for length in [1, 12, 32, 33, 400] {
+            let bounds: Vec<f64> = (0..length).map(f64::from).collect();
+            for value in [-1.0, 0.0, 0.5, f64::from(length) - 1.0, 1e9] {
+                let expected = bounds.partition_point(|bound| *bound < value);
+                assert_eq!(bucket_of(&bounds, value), expected, "{value} of {length}");
+            }
+        }
+    }
+
+    #[test]
     fn nan_is_dropped_and_counted() {
-        let dropped = Counter::default();
-        let histogram = Histogram::new(Arc::new([1.0]), dropped.clone());
+        let metrics = MetricsCollector::new();
+        let histogram = metrics.histogram("size", "Size.").register().unwrap().plain();
         histogram.observe(f64::NAN);
         histogram.observe(2.0);
         let snapshot = histogram.snapshot();
-        assert_eq!((snapshot.count, snapshot.sum, dropped.get()), (1, 2.0, 1));
+        assert_eq!((snapshot.count, snapshot.sum), (1, 2.0));
+        let page = metrics.encode_text();
+        assert!(page.contains("tripod_metrics_observations_dropped_total 1\n"), "{page}");
     }
 
     #[test]
@@ -156,5 +313,32 @@ mod tests {
         let snapshot = histogram.snapshot();
         assert_eq!(snapshot.buckets, [(1.0, 0), (f64::INFINITY, 1)]);
         assert_eq!(snapshot.sum, f64::INFINITY);
+    }
+
+    #[test]
+    fn exponential_buckets_are_shown_by_powers_of_two() {
+        let builder = MetricsCollector::new().histogram("size", "Size.").exponential(3);
+        let histogram = builder.register().unwrap().plain();
+        for value in [-3.0, -1.0, 0.0, 1.0, 1.5, 8.0, 8.25] {
+            histogram.observe(value);
+        }
+        let snapshot = histogram.snapshot();
+        let expected = [
+            (-2.0, 1),
+            (-0.5, 2),
+            (0.0, 3),
+            (1.0, 4),
+            (2.0, 5),
+            (4.0, 5),
+            (8.0, 6),
+            (16.0, 7),
+            (f64::INFINITY, 7),
+        ];
+        assert_eq!(snapshot.buckets, expected);
+        let native = histogram.exponential_snapshot().unwrap();
+        assert_eq!((native.schema, native.zero_count, native.count), (3, 1, 7));
+        assert_eq!(native.positive, [(0, 1), (5, 1), (24, 1), (25, 1)]);
+        assert_eq!(native.negative, [(0, 1), (13, 1)]);
+        assert_eq!(native.sum, 14.75);
     }
 }

@@ -41,24 +41,42 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod cells;
 mod collector;
 mod counter;
 mod definition;
 mod error;
+mod exemplars;
+mod exponential;
 mod family;
 mod gauge;
 mod histogram;
+mod labels;
 mod metric;
+mod page;
+mod reading;
+mod sampler;
 mod series;
+mod shared;
 pub mod snapshot;
+mod summary;
 mod sync;
-mod text;
+mod timer;
+mod typed;
 
 pub use collector::{MetricsCollector, MetricsCollectorBuilder};
-pub use counter::Counter;
+pub use counter::{Counter, FloatCounter};
+pub use definition::{BUCKETS_MAX, OVERFLOW_LABEL};
 pub use error::{Clash, LabelError, RegisterError};
-pub use family::{Family, FamilyBuilder};
+pub use exemplars::ExemplarError;
+pub use family::{DEFAULT_SERIES_MAX, Family, FamilyBuilder, TypedFamilyBuilder};
 pub use gauge::Gauge;
-pub use histogram::{DEFAULT_BUCKETS, Histogram, HistogramSnapshot};
+pub use histogram::{DEFAULT_BUCKETS, Histogram};
 pub use metric::Metric;
-pub use text::TEXT_CONTENT_TYPE;
+pub use page::{OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE};
+pub use sampler::{Sampler, SamplerBuilder};
+pub use summary::{DEFAULT_QUANTILES, DEFAULT_WINDOWS, Summary};
+pub use timer::{Timed, Timer, TimerGuard};
+#[doc(hidden)]
+pub use typed::Interner;
+pub use typed::{LABEL_SETS_MAX, LabelSet, LabelValue, TypedFamily};

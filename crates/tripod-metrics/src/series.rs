@@ -1,95 +1,325 @@
-//! The identity of a series within its family: the values of its labels, compared in full.
+//! All series of one family.
 //!
-//! Neither a hash nor a joined string stands in for the values, so no two different series can ever
-//! be taken for one.
+//! The table of series is behind one lock, which is never held while code of the user runs:
+//! observers are copied out before they are called, and replaced ones are dropped after it is
+//! released.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
+mod cache;
+mod expiry;
+mod table;
+mod text;
+mod values;
 
-use crate::sync::Arc;
+pub(crate) use values::{Cell, OwnedCell, WindowedSummary};
 
-/// The label values of one series, in the order of the declared names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct SeriesKey(Arc<[Box<str>]>);
+use std::sync::atomic::{AtomicU64, Ordering};
 
-impl SeriesKey {
-    pub(crate) fn new(values: &[&str]) -> Self {
-        Self(values.iter().map(|value| Box::from(*value)).collect())
-    }
+use self::table::{Row, Table};
+use self::values::Column;
+use crate::definition::{Definition, OVERFLOW_LABEL, Shape};
+use crate::error::LabelError;
+use crate::exemplars::Exemplars;
+use crate::labels::write_pair;
+use crate::reading::Reading;
+use crate::shared::Shared;
+use crate::sync::{Arc, RwLock, read, write};
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(AsRef::as_ref)
-    }
-}
+/// The number of the next family.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
-/// Label values in either form, so that a map of owned keys can be searched with borrowed values
-/// and a look-up allocates nothing.
-pub(crate) trait LabelValues {
-    fn len(&self) -> usize;
-    fn value(&self, index: usize) -> &str;
-}
+/// A callback that is asked for the value of a series; `None` leaves it out.
+#[derive(Clone)]
+pub(crate) struct Observer(pub(crate) Arc<dyn Fn() -> Option<Reading> + Send + Sync>);
 
-impl LabelValues for SeriesKey {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn value(&self, index: usize) -> &str {
-        &self.0[index]
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
     }
 }
 
-impl LabelValues for &[&str] {
-    fn len(&self) -> usize {
-        <[&str]>::len(self)
-    }
-
-    fn value(&self, index: usize) -> &str {
-        self[index]
-    }
+/// A family: what it was declared to be, and its series.
+#[derive(Debug)]
+pub(crate) struct SeriesSet {
+    pub(crate) definition: Definition,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) exemplars: Exemplars,
+    id: u64,
+    /// Grows when something that threads remember may be wrong; see [`cache`].
+    generation: AtomicU64,
+    /// Look-ups that went to the overflow series.
+    overflowed: AtomicU64,
+    table: RwLock<Table>,
 }
 
-impl<'a> Borrow<dyn LabelValues + 'a> for SeriesKey {
-    fn borrow(&self) -> &(dyn LabelValues + 'a) {
-        self
-    }
+/// A share of a series, which keeps it from being removed.
+pub(crate) struct Held {
+    pub(crate) set: Arc<SeriesSet>,
+    pub(crate) position: u32,
 }
 
-// This must order as the derived `Ord` of `SeriesKey` does: value by value, then by length.
-impl Ord for dyn LabelValues + '_ {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let ours = (0..self.len()).map(|index| self.value(index));
-        ours.cmp((0..other.len()).map(|index| other.value(index)))
-    }
+/// One series as a page or a snapshot sees it.
+pub(crate) struct SeriesView<'a> {
+    pub(crate) position: u32,
+    /// As [`write_pair`] writes them, without constant labels.
+    pub(crate) labels: &'a str,
+    pub(crate) created_ms: u64,
+    pub(crate) value: ValueView<'a>,
 }
 
-impl PartialOrd for dyn LabelValues + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
+/// Where the value of a series is to be read.
+pub(crate) enum ValueView<'a> {
+    Cell(Cell<'a>),
+    Observed(Reading),
 }
 
-impl PartialEq for dyn LabelValues + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+impl SeriesSet {
+    pub(crate) fn new(definition: Definition, shared: Arc<Shared>) -> Self {
+        let column = Column::new(Arc::clone(&shared), definition.shape.clone());
+        let table = Table::new(column, definition.idle_timeout.is_none());
+        Self {
+            definition,
+            shared,
+            exemplars: Exemplars::default(),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            generation: AtomicU64::new(0),
+            overflowed: AtomicU64::new(0),
+            table: RwLock::new(table),
+        }
     }
-}
 
-impl Eq for dyn LabelValues + '_ {}
+    /// The number of series.
+    pub(crate) fn len(&self) -> usize {
+        read(&self.table).len()
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Look-ups that were over the limit.
+    pub(crate) fn overflowed(&self) -> u64 {
+        self.overflowed.load(Ordering::Relaxed)
+    }
 
-    #[test]
-    fn borrowed_values_order_exactly_as_owned_ones() {
-        let sets: [&[&str]; 7] =
-            [&[], &[""], &["a", "bc"], &["ab", "c"], &["a", "b"], &["a"], &["a\0", "b"]];
-        for a in sets {
-            for b in sets {
-                let borrowed = (&a as &dyn LabelValues).cmp(&b as &dyn LabelValues);
-                assert_eq!(SeriesKey::new(a).cmp(&SeriesKey::new(b)), borrowed, "{a:?} {b:?}");
+    /// Runs `record` on the cell of the series with these values, which is made if it is not there.
+    ///
+    /// Takes no lock and allocates nothing where the thread remembers the series.
+    #[inline]
+    pub(crate) fn record(
+        &self,
+        values: &[&str],
+        write: impl FnOnce(&OwnedCell),
+    ) -> Result<(), LabelError> {
+        let removes = self.definition.idle_timeout.is_some();
+        let family = cache::Family { id: self.id, generation: &self.generation, removes };
+        match cache::with_remembered(family, values, write) {
+            Ok(()) => Ok(()),
+            Err(write) => self.record_slowly(values, write),
+        }
+    }
+
+    #[cold]
+    fn record_slowly(
+        &self,
+        values: &[&str],
+        write: impl FnOnce(&OwnedCell),
+    ) -> Result<(), LabelError> {
+        self.check_count(values)?;
+        let text = self.text(values);
+        self.with_series(&text, |table, position, is_overflow| {
+            let cell = table.cell(position).ok_or_else(|| self.observed(values))?.to_owned();
+            // Under the lock, so that the series is not removed meanwhile.
+            write(&cell);
+            if !is_overflow {
+                let generation = self.generation.load(Ordering::Acquire);
+                cache::remember(self.id, generation, values, cell);
+            }
+            Ok(())
+        })
+    }
+
+    /// Returns a share of the series with these values, which is made if it is not there.
+    pub(crate) fn hold(self: &Arc<Self>, values: &[&str]) -> Result<(Held, OwnedCell), LabelError> {
+        self.check_count(values)?;
+        self.hold_text(&self.text(values), || self.observed(values))
+    }
+
+    /// As [`hold`](Self::hold), by names and values that need not be those declared.
+    #[cfg(feature = "facade")]
+    pub(crate) fn hold_pairs(
+        self: &Arc<Self>,
+        pairs: &[(&str, &str)],
+    ) -> Result<(Held, OwnedCell), LabelError> {
+        let mut text = String::new();
+        pairs.iter().for_each(|(name, value)| write_pair(&mut text, name, value));
+        let values: Vec<&str> = pairs.iter().map(|(_, value)| *value).collect();
+        self.hold_text(&text, || self.observed(&values))
+    }
+
+    fn hold_text(
+        self: &Arc<Self>,
+        text: &str,
+        observed: impl Fn() -> LabelError,
+    ) -> Result<(Held, OwnedCell), LabelError> {
+        self.with_series(text, |table, position, _| {
+            let cell = table.cell(position).ok_or_else(&observed)?.to_owned();
+            table.hold(position);
+            Ok((Held { set: Arc::clone(self), position }, cell))
+        })
+    }
+
+    /// Runs `action` on a series that is not about to be removed, under the lock.
+    fn with_series<R>(&self, text: &str, action: impl FnOnce(&Table, u32, bool) -> R) -> R {
+        {
+            let table = read(&self.table);
+            let found = table.find(text).filter(|position| !is_retiring(&table, *position));
+            if let Some(position) = found {
+                return action(&table, position, false);
             }
         }
+        let mut table = write(&self.table);
+        let (position, is_overflow) = self.find_or_insert(&mut table, text);
+        keep(&mut table, position);
+        action(&table, position, is_overflow)
+    }
+
+    fn find_or_insert(&self, table: &mut Table, text: &str) -> (u32, bool) {
+        if let Some(position) = table.find(text) {
+            return (position, false);
+        }
+        let now_ms = self.shared.now_ms();
+        if table.len() < self.definition.series_max {
+            return (table.insert(text, now_ms), false);
+        }
+        self.overflowed.fetch_add(1, Ordering::Relaxed);
+        let mut overflow = String::new();
+        write_pair(&mut overflow, OVERFLOW_LABEL, "true");
+        let position = table.find(&overflow).unwrap_or_else(|| table.insert(&overflow, now_ms));
+        (position, true)
+    }
+
+    /// Makes a series an observed one.
+    pub(crate) fn observe(&self, values: &[&str], observer: Observer) -> Result<(), LabelError> {
+        self.check_count(values)?;
+        let text = self.text(values);
+        // What is replaced or refused leaves this block, so that it is dropped without the lock.
+        let outcome = {
+            let mut table = write(&self.table);
+            let found = table.find(&text);
+            match found {
+                Some(position) if table.cell(position).is_some() => Err(observer),
+                found => {
+                    let now_ms = self.shared.now_ms();
+                    let position = found.unwrap_or_else(|| table.insert(&text, now_ms));
+                    Ok(table.observe(position, observer))
+                }
+            }
+        };
+        match outcome {
+            Ok(_replaced) => Ok(()),
+            Err(_refused) => {
+                Err(LabelError::SetByHand { family: self.name(), values: owned(values) })
+            }
+        }
+    }
+
+    /// Asks the observers; no lock is held while they run.
+    pub(crate) fn ask_observers(&self) -> Vec<(u32, Reading)> {
+        let observers: Vec<(u32, Observer)> = {
+            let table = read(&self.table);
+            table.observers().iter().map(|(at, observer)| (*at, observer.clone())).collect()
+        };
+        observers.into_iter().filter_map(|(at, observer)| Some((at, observer.0()?))).collect()
+    }
+
+    /// Shows the series at the positions from `from` on, at most `most` of them, under the lock.
+    ///
+    /// `observed` is what [`ask_observers`](Self::ask_observers) said. Returns the next position, or
+    /// `None` at the end.
+    pub(crate) fn visit(
+        &self,
+        from: usize,
+        most: usize,
+        observed: &[(u32, Reading)],
+        mut show: impl FnMut(SeriesView<'_>),
+    ) -> Option<usize> {
+        let table = read(&self.table);
+        let end = table.positions().min(from + most);
+        for position in from..end {
+            let Some(row) = table.row(position as u32) else { continue };
+            let Row { position, text, created_ms, cell } = row;
+            let value = match cell {
+                Some(cell) => ValueView::Cell(cell),
+                None => match observed.binary_search_by_key(&position, |(at, _)| *at) {
+                    Ok(place) => ValueView::Observed(observed[place].1),
+                    Err(_) => continue,
+                },
+            };
+            show(SeriesView { position, labels: text, created_ms, value });
+        }
+        (end < table.positions()).then_some(end)
+    }
+
+    /// Lets the windows of summaries slide.
+    pub(crate) fn advance(&self, now_ms: u64) {
+        if !matches!(self.definition.shape, Shape::Summary(_)) {
+            return;
+        }
+        let mut from = Some(0);
+        while let Some(start) = from {
+            from = self.visit(start, 256, &[], |view| {
+                if let ValueView::Cell(Cell::Summary(summary)) = view.value {
+                    summary.advance(now_ms);
+                }
+            });
+        }
+    }
+
+    fn text(&self, values: &[&str]) -> String {
+        let mut text = String::new();
+        for (name, value) in self.definition.label_names.iter().zip(values) {
+            write_pair(&mut text, name, value);
+        }
+        text
+    }
+
+    fn check_count(&self, values: &[&str]) -> Result<(), LabelError> {
+        let expected = self.definition.label_names.len();
+        if values.len() == expected {
+            return Ok(());
+        }
+        Err(LabelError::Count { family: self.name(), expected, got: values.len() })
+    }
+
+    fn observed(&self, values: &[&str]) -> LabelError {
+        LabelError::Observed { family: self.name(), values: owned(values) }
+    }
+
+    fn name(&self) -> String {
+        self.definition.name.clone()
+    }
+}
+
+fn is_retiring(table: &Table, position: u32) -> bool {
+    table.idle(position).is_some_and(|idle| idle.is_retiring)
+}
+
+/// Takes away the mark of a series that is about to be removed.
+fn keep(table: &mut Table, position: u32) {
+    if let Some(idle) = table.idle(position) {
+        table.set_idle(position, table::Idle { is_retiring: false, ..idle });
+    }
+}
+
+fn owned(values: &[&str]) -> Vec<String> {
+    values.iter().map(|value| (*value).to_owned()).collect()
+}
+
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        read(&self.set.table).hold(self.position);
+        Self { set: Arc::clone(&self.set), position: self.position }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        read(&self.set.table).let_go(self.position);
     }
 }

@@ -3,6 +3,10 @@
 //! The pages are written from the cells themselves; everything that is not on a hot path (the
 //! protobuf page, the pushes, a program that looks at its own numbers) reads a [`Snapshot`].
 
+mod take;
+
+pub(crate) use take::family;
+
 use std::time::{Duration, SystemTime};
 
 /// All families at one moment.
@@ -158,3 +162,6 @@ pub struct Exemplar {
     /// When.
     pub time: SystemTime,
 }
+
+/// The most exemplars of an [`ExponentialSnapshot`].
+const EXEMPLARS_MAX: usize = 10;

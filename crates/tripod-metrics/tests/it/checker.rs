@@ -70,7 +70,7 @@ pub(crate) fn read(page: &str) -> Vec<Family> {
         Ok(families) => families,
         Err((line, defect)) => panic!("{defect:?} near line {line} of:\n{page}"),
     };
-    families.retain(|family| family.name != "tripod_metrics_observations_dropped_total");
+    families.retain(|family| !family.name.starts_with("tripod_metrics_"));
     families
 }
 

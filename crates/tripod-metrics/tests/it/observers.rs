@@ -108,7 +108,7 @@ fn a_replaced_or_refused_observer_is_dropped_outside_of_any_lock() {
     family.observe(&["observed"], || Some(6.0)).unwrap();
     observe("dropped").unwrap_err();
     let page = checker::read(&metrics.encode_text());
-    assert_eq!(page[0].values("drops"), [(vec!["dropped"], "2"), (vec!["observed"], "6")]);
+    assert_eq!(page[0].values("drops"), [(vec!["observed"], "6"), (vec!["dropped"], "2")]);
     family.observe(&["observed"], || None).unwrap();
 }
 

@@ -20,8 +20,8 @@ fn a_page_with_all_types_is_exactly_this() {
     }
     let expected = r#"# HELP jobs_total Jobs.
 # TYPE jobs_total counter
-jobs_total{zone="b",kind="a",by="line\n\"end\"\\"} 2
 jobs_total{zone="b",kind="b",by="x"} 1
+jobs_total{zone="b",kind="a",by="line\n\"end\"\\"} 2
 # HELP open Open \\ "now"\nor soon.
 # TYPE open gauge
 open{zone="b"} -0.25
@@ -32,7 +32,7 @@ run_seconds_bucket{zone="b",kind="a",le="2"} 2
 run_seconds_bucket{zone="b",kind="a",le="+Inf"} 3
 run_seconds_sum{zone="b",kind="a"} 3.1
 run_seconds_count{zone="b",kind="a"} 3
-# HELP tripod_metrics_observations_dropped_total Observations dropped because they were NaN.
+# HELP tripod_metrics_observations_dropped_total Values that could not be recorded: NaN, or negative ones given to a counter.
 # TYPE tripod_metrics_observations_dropped_total counter
 tripod_metrics_observations_dropped_total{zone="b"} 1
 "#;
@@ -58,7 +58,7 @@ fn label_values_that_join_to_the_same_text_are_different_series() {
 }
 
 #[test]
-fn series_and_families_are_in_order_however_they_came() {
+fn families_are_sorted_by_name_and_series_are_in_the_order_they_came() {
     let metrics = MetricsCollector::new();
     for name in ["c", "a_b", "B", "a"] {
         metrics.gauge(name, "Any.").register().unwrap().plain();
@@ -72,8 +72,7 @@ fn series_and_families_are_in_order_however_they_came() {
     let names: Vec<_> = page.iter().map(|family| family.name.as_str()).collect();
     assert_eq!(names, ["B", "a", "a_b", "c", "z"]);
     let values: Vec<_> = page[4].values("z").into_iter().map(|(labels, _)| labels).collect();
-    let ordered = [["", "z"], ["a", "B"], ["a", "b"], ["a", "é"], ["ab", ""], ["b", "a"]];
-    assert_eq!(values, ordered);
+    assert_eq!(values, sets);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn a_conflict_names_both_places() {
     let existing_line = line!() + 1;
     metrics.counter("jobs_total", "Jobs.").register().unwrap();
     let attempted_line = line!() + 1;
-    let builder = metrics.gauge("jobs_total", "Jobs.");
+    let builder = metrics.float_counter("jobs_total", "Jobs.");
     let error = builder.register().unwrap_err();
     let RegisterError::Conflict { attempted, existing, .. } = &error else { panic!("{error}") };
     assert_eq!((attempted.file(), attempted.line()), (file!(), attempted_line));
@@ -96,6 +96,10 @@ fn names_are_checked() {
     for name in ["jobs", "_total", "jobs_total_", "jobs_Total"] {
         let error = metrics.counter(name, "Any.").register().unwrap_err();
         assert_eq!(error, RegisterError::CounterName { name: name.to_owned() });
+    }
+    for name in ["jobs_total", "_total"] {
+        let error = metrics.gauge(name, "Any.").register().unwrap_err();
+        assert_eq!(error, RegisterError::TotalName { name: name.to_owned() });
     }
     for help in ["", " ", "\n\t"] {
         let error = metrics.gauge("open", help).register().unwrap_err();

@@ -1,0 +1,190 @@
+//! Sliding windows over a distribution that itself only grows.
+//!
+//! What came in a span of time is the difference of two states, so one recording serves every
+//! window, and a window costs nothing while values are recorded. The differences are kept in *spans*:
+//! those of the shortest window are a fifth of it long; what falls out of a window is gathered into
+//! the longer spans of the next. So a window holds the values of its own length and of at most
+//! two fifths more: a span that is being filled, and what the lengths do not divide evenly.
+//!
+//! Pure: it is told the time, and what the series holds. If it is not told for long, what came
+//! meanwhile counts as of the moment when it is.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::distribution::{Distribution, Packed};
+
+/// Spans of a window, of those that the next shorter one has not.
+const SPANS: u64 = 5;
+
+/// The recent past of one series.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    /// The state at the end of the newest span.
+    last: Packed,
+    last_ms: u64,
+    /// By window, ascending.
+    levels: Vec<Level>,
+}
+
+/// What one window has and the next shorter one has not.
+#[derive(Debug)]
+struct Level {
+    span_ms: u64,
+    spans_max: usize,
+    /// Newest first.
+    spans: VecDeque<Packed>,
+    /// What has come from the shorter window and is not a whole span yet.
+    filling: Packed,
+    filling_ms: u64,
+}
+
+impl Windows {
+    /// `windows` ascend and are at least a second each.
+    pub(crate) fn new(windows: &[Duration], now_ms: u64) -> Self {
+        let mut levels: Vec<Level> = Vec::new();
+        let mut covered_ms = 0;
+        for window in windows {
+            let ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+            // Spans of a level are made of whole spans of the level before.
+            let part_ms = levels.last().map_or(1, |level| level.span_ms);
+            let length_ms = ms.saturating_sub(covered_ms).max(1);
+            let span_ms = (length_ms / SPANS / part_ms).max(1) * part_ms;
+            let spans_max = length_ms.div_ceil(span_ms) as usize;
+            covered_ms += span_ms * spans_max as u64;
+            let filling = Distribution::default().pack();
+            levels.push(Level {
+                span_ms,
+                spans_max,
+                spans: VecDeque::new(),
+                filling,
+                filling_ms: 0,
+            });
+        }
+        Self { last: Distribution::default().pack(), last_ms: now_ms, levels }
+    }
+
+    /// Ends spans that are over at `now_ms`. `read` gives the state of the series; it is called only
+    /// if there is a span to end.
+    pub(crate) fn advance(&mut self, now_ms: u64, read: impl FnOnce() -> Distribution) {
+        let Some(span_ms) = self.levels.first().map(|level| level.span_ms) else {
+            return;
+        };
+        let spans = now_ms.saturating_sub(self.last_ms) / span_ms;
+        if spans == 0 {
+            return;
+        }
+        self.last_ms += spans * span_ms;
+        let state = read();
+        let newest = state.since(&self.last.unpack());
+        self.last = state.pack();
+        // After the time of all windows, more of nothing changes nothing.
+        let most: u64 =
+            self.levels.iter().map(|level| level.span_ms * level.spans_max as u64).sum();
+        for _ in 1..spans.min(2 * most / span_ms + 2) {
+            self.push(Distribution::default());
+        }
+        self.push(newest);
+    }
+
+    fn push(&mut self, span: Distribution) {
+        let mut arriving = Some((span, 0));
+        for level in &mut self.levels {
+            let Some((span, span_ms)) = arriving.take() else { return };
+            arriving = level.push(span, span_ms);
+        }
+    }
+
+    /// What came within the window of this place among the windows, up to now. `state` is what the
+    /// series holds now.
+    pub(crate) fn within(&self, window: usize, state: &Distribution) -> Distribution {
+        let mut total = state.since(&self.last.unpack());
+        for level in self.levels.iter().take(window + 1) {
+            level.spans.iter().for_each(|span| total.add(&span.unpack()));
+            total.add(&level.filling.unpack());
+        }
+        total
+    }
+
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let level = |level: &Level| {
+            let spans: usize = level.spans.iter().map(Packed::heap_bytes).sum();
+            let places = level.spans.capacity() * size_of::<Packed>();
+            size_of::<Level>() + spans + places + level.filling.heap_bytes()
+        };
+        self.last.heap_bytes() + self.levels.iter().map(level).sum::<usize>()
+    }
+}
+
+impl Level {
+    /// Takes a span of the level before (`ms` long), or a whole one of its own (`ms` is 0); returns
+    /// what falls out.
+    fn push(&mut self, span: Distribution, ms: u64) -> Option<(Distribution, u64)> {
+        if ms > 0 {
+            let mut filling = self.filling.unpack();
+            filling.add(&span);
+            self.filling_ms += ms;
+            if self.filling_ms < self.span_ms {
+                self.filling = filling.pack();
+                return None;
+            }
+            self.filling_ms = 0;
+            self.filling = Distribution::default().pack();
+            self.spans.push_front(filling.pack());
+        } else {
+            self.spans.push_front(span.pack());
+        }
+        if self.spans.len() <= self.spans_max {
+            return None;
+        }
+        Some((self.spans.pop_back()?.unpack(), self.span_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1000;
+
+    fn windows(seconds: &[u64]) -> Windows {
+        let windows: Vec<Duration> =
+            seconds.iter().map(|seconds| Duration::from_secs(*seconds)).collect();
+        Windows::new(&windows, 0)
+    }
+
+    /// One value a second, in the bucket of that second.
+    fn state(seconds: u64) -> Distribution {
+        let positive = (0..seconds).map(|second| (second as i32, 1)).collect();
+        Distribution { positive, ..Distribution::default() }
+    }
+
+    #[test]
+    fn a_window_holds_its_own_length_and_at_most_two_fifths_more() {
+        let mut windows = windows(&[8, 60, 300]);
+        for second in 1..2_000 {
+            windows.advance(second * SECOND, || state(second));
+            for (place, length) in [8, 60, 300].into_iter().enumerate() {
+                let within = windows.within(place, &state(second));
+                let oldest = within.positive.first().map_or(second, |(at, _)| *at as u64);
+                assert_eq!(within.count(), second - oldest, "no gaps at {second}");
+                let age = second - oldest;
+                assert!(age >= length.min(second), "{age} s of {length} s at {second}");
+                assert!(age <= length + length * 2 / 5, "{age} s of {length} s at {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_every_window_is_forgotten_even_if_nobody_looked() {
+        let mut windows = windows(&[8, 60]);
+        windows.advance(SECOND * 3, || state(3));
+        assert_eq!(windows.within(0, &state(3)).count(), 3);
+        windows.advance(SECOND * 100_000, || state(3));
+        assert_eq!(windows.within(1, &state(3)).count(), 0);
+        // A clock that goes backwards ends nothing and loses nothing.
+        windows.advance(SECOND * 50_000, || state(4));
+        assert_eq!(windows.within(1, &state(4)).count(), 1);
+    }
+}

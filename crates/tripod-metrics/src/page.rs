@@ -1,0 +1,243 @@
+//! The text pages: what they share, and how the series of a family are gone through.
+//!
+//! Names and labels were checked when they were registered, so whatever is written can be parsed: one
+//! bad line would cost a scraper the whole page. The label text of a series was written when the
+//! series was made and is copied; a page is one copy, one sum and a few digits a line.
+
+mod number;
+mod openmetrics;
+mod text;
+
+pub(crate) use openmetrics::OpenMetrics;
+pub(crate) use text::Text004;
+
+use crate::cells::Sums;
+use crate::definition::{Definition, Shape};
+use crate::histogram::{by_powers_of_two, read_classic};
+use crate::reading::Reading;
+use crate::series::{Cell, SeriesSet, SeriesView, ValueView};
+use crate::snapshot::{Exemplar, HistogramSnapshot, SummarySnapshot};
+use crate::summary::summary_snapshot;
+use crate::sync::Ordering;
+
+/// The `Content-Type` under which a page in the format 0.0.4 is to be served.
+pub const TEXT_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The `Content-Type` under which an OpenMetrics page is to be served.
+pub const OPENMETRICS_CONTENT_TYPE: &str =
+    "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What an OpenMetrics page ends in.
+pub(crate) const OPENMETRICS_END: &str = "# EOF\n";
+
+/// Series that are written before the lock of their family is let go for a moment.
+const SERIES_PER_LOCK: usize = 1024;
+
+/// How one format writes things.
+pub(crate) trait Format {
+    /// The lines before the first series of a family.
+    fn header(out: &mut String, definition: &Definition);
+    /// A bound or quantile within quotes.
+    fn bound(out: &mut String, bound: f64);
+    /// Whether the time of creation is written.
+    const SHOWS_CREATED: bool;
+    /// Whether exemplars are written.
+    const SHOWS_EXEMPLARS: bool;
+}
+
+/// What the lines of one family have in common.
+struct Family<'a> {
+    definition: &'a Definition,
+    /// `name{constant="x"` or, without constant labels, `name{`.
+    prefix: String,
+    has_constant: bool,
+    constant: &'a str,
+}
+
+/// Writes one family, or nothing if it has no series; `flush` takes what has been written whenever
+/// no lock is held.
+pub(crate) fn write_family<F: Format, E>(
+    out: &mut String,
+    set: &SeriesSet,
+    constant: &str,
+    flush: &mut impl FnMut(&mut String) -> Result<(), E>,
+) -> Result<(), E> {
+    let definition = &set.definition;
+    let observed = set.ask_observers();
+    let now_ms = set.shared.now_ms();
+    let mut prefix = format!("{}{{", definition.name);
+    prefix.push_str(constant);
+    let family = Family { definition, prefix, has_constant: !constant.is_empty(), constant };
+    let mut sums = Sums::new(&set.shared.cells);
+    let mut is_first = true;
+    let mut from = Some(0);
+    while let Some(start) = from {
+        from = set.visit(start, SERIES_PER_LOCK, &observed, |view| {
+            if std::mem::take(&mut is_first) {
+                F::header(out, definition);
+            }
+            write_series::<F>(out, &family, set, &mut sums, view, now_ms);
+        });
+        flush(out)?;
+    }
+    Ok(())
+}
+
+fn write_series<F: Format>(
+    out: &mut String,
+    family: &Family<'_>,
+    set: &SeriesSet,
+    sums: &mut Sums<'_>,
+    view: SeriesView<'_>,
+    now_ms: u64,
+) {
+    let SeriesView { position, labels, created_ms, value } = view;
+    let shape = &family.definition.shape;
+    let line = Line { family, labels };
+    match value {
+        ValueView::Observed(Reading::Count(count)) => {
+            line.start(out);
+            number::write_whole(out, count);
+            out.push('\n');
+        }
+        ValueView::Observed(Reading::Value(value)) => {
+            line.start(out);
+            number::write_float(out, value);
+            out.push('\n');
+        }
+        ValueView::Cell(Cell::Gauge(bits)) => {
+            line.start(out);
+            number::write_float(out, f64::from_bits(bits.load(Ordering::Relaxed)));
+            out.push('\n');
+            return;
+        }
+        ValueView::Cell(Cell::Slot(slot)) => match shape {
+            Shape::Classic(bounds) => {
+                let snapshot = read_classic(&set.shared, bounds, slot);
+                write_histogram::<F>(out, &line, &snapshot, &exemplars::<F>(set, position));
+            }
+            shape => {
+                line.start(out);
+                let bits = sums.bits(slot);
+                if *shape == Shape::FloatCounter {
+                    number::write_float(out, f64::from_bits(bits));
+                } else {
+                    number::write_whole(out, bits);
+                }
+                if let Some((_, exemplar)) = exemplars::<F>(set, position).first() {
+                    openmetrics::write_exemplar(out, exemplar);
+                }
+                out.push('\n');
+            }
+        },
+        ValueView::Cell(Cell::Exponential(series)) => {
+            let snapshot = by_powers_of_two(&series.read(), series.scale().schema());
+            write_histogram::<F>(out, &line, &snapshot, &[]);
+        }
+        ValueView::Cell(Cell::Summary(series)) => {
+            write_summary::<F>(out, &line, &summary_snapshot(shape, series, now_ms));
+        }
+    }
+    if F::SHOWS_CREATED && family.definition.kind() != crate::snapshot::Kind::Gauge {
+        line.start_suffixed(out, "_created");
+        number::write_seconds(out, created_ms);
+        out.push('\n');
+    }
+}
+
+fn exemplars<F: Format>(set: &SeriesSet, position: u32) -> Vec<(i32, Exemplar)> {
+    if F::SHOWS_EXEMPLARS { set.exemplars.of(position) } else { Vec::new() }
+}
+
+fn write_histogram<F: Format>(
+    out: &mut String,
+    line: &Line<'_>,
+    snapshot: &HistogramSnapshot,
+    exemplars: &[(i32, Exemplar)],
+) {
+    for (bucket, (bound, count)) in snapshot.buckets.iter().enumerate() {
+        line.start_bound::<F>(out, "_bucket", "le", *bound);
+        number::write_whole(out, *count);
+        let exemplar = exemplars.iter().find(|(at, _)| usize::try_from(*at) == Ok(bucket));
+        if let Some((_, exemplar)) = exemplar {
+            openmetrics::write_exemplar(out, exemplar);
+        }
+        out.push('\n');
+    }
+    write_sum_and_count(out, line, snapshot.sum, snapshot.count);
+}
+
+fn write_summary<F: Format>(out: &mut String, line: &Line<'_>, snapshot: &SummarySnapshot) {
+    for (quantile, value) in &snapshot.quantiles {
+        line.start_bound::<F>(out, "", "quantile", *quantile);
+        number::write_float(out, *value);
+        out.push('\n');
+    }
+    write_sum_and_count(out, line, snapshot.sum, snapshot.count);
+}
+
+fn write_sum_and_count(out: &mut String, line: &Line<'_>, sum: f64, count: u64) {
+    line.start_suffixed(out, "_sum");
+    number::write_float(out, sum);
+    out.push('\n');
+    line.start_suffixed(out, "_count");
+    number::write_whole(out, count);
+    out.push('\n');
+}
+
+/// The lines of one series.
+struct Line<'a> {
+    family: &'a Family<'a>,
+    labels: &'a str,
+}
+
+impl Line<'_> {
+    /// Writes `name{labels} `, as counters and gauges have it.
+    #[inline]
+    fn start(&self, out: &mut String) {
+        let Family { definition, prefix, has_constant, .. } = self.family;
+        if self.labels.is_empty() && !has_constant {
+            out.push_str(&definition.name);
+            out.push(' ');
+            return;
+        }
+        out.push_str(prefix);
+        if *has_constant && !self.labels.is_empty() {
+            out.push(',');
+        }
+        out.push_str(self.labels);
+        out.push_str("} ");
+    }
+
+    /// Writes `name_suffix{labels} `; the name is that of the family in OpenMetrics.
+    fn start_suffixed(&self, out: &mut String, suffix: &str) {
+        out.push_str(self.family.definition.family_name());
+        out.push_str(suffix);
+        let is_labelled = self.open_labels(out);
+        out.push_str(if is_labelled { "} " } else { " " });
+    }
+
+    /// Writes `name_suffix{labels,le="bound"} `.
+    fn start_bound<F: Format>(&self, out: &mut String, suffix: &str, label: &str, bound: f64) {
+        out.push_str(&self.family.definition.name);
+        out.push_str(suffix);
+        let is_labelled = self.open_labels(out);
+        out.push(if is_labelled { ',' } else { '{' });
+        out.push_str(label);
+        out.push_str("=\"");
+        F::bound(out, bound);
+        out.push_str("\"} ");
+    }
+
+    /// Writes `{labels` without the closing brace; false, and nothing, if there are no labels.
+    fn open_labels(&self, out: &mut String) -> bool {
+        let parts = [self.family.constant, self.labels];
+        let mut is_open = false;
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            out.push(if is_open { ',' } else { '{' });
+            out.push_str(part);
+            is_open = true;
+        }
+        is_open
+    }
+}
