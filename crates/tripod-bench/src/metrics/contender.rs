@@ -114,7 +114,9 @@ mod tests {
             let shared = Arc::clone(&count);
             let prepare = move || {
                 let count = Arc::clone(&shared);
-                move |number: usize| _ = count.fetch_add(u64::from(number >= lost), Ordering::SeqCst)
+                move |number: usize| {
+                    _ = count.fetch_add(u64::from(number >= lost), Ordering::SeqCst)
+                }
             };
             let contender = Contender::new("leaky", Side::Opponent, prepare)
                 .recording(move || count.load(Ordering::SeqCst));
