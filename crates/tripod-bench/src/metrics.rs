@@ -24,6 +24,7 @@ mod burst;
 mod contender;
 mod cpu;
 mod floors;
+mod history;
 mod opponents;
 mod page;
 mod row;
@@ -79,6 +80,7 @@ pub(crate) fn run(args: &MetricsArgs, out: &mut impl Write) -> Result<Vec<Bar>, 
     let further_thread_bytes = tripod::further_thread_bytes(amount.page_series);
     add(out, page::measure(&made, &amount, further_thread_bytes)?)?;
     add(out, scrape::measure(&made, &amount)?)?;
+    add(out, history::measure()?)?;
     Ok(bars)
 }
 

@@ -18,9 +18,12 @@ pub(crate) fn thread_time() -> Duration {
 
 /// Keeps the calling thread on processor `index`; tells whether the system allows it.
 pub(crate) fn pin(index: usize) -> bool {
+    if index >= libc::CPU_SETSIZE as usize {
+        return false;
+    }
     // SAFETY: all zeroes is the empty set of this plain C type.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is valid, and the macro ignores an index that is out of its range.
+    // SAFETY: `set` is valid, and `index` is within it.
     unsafe { libc::CPU_SET(index, &mut set) };
     // SAFETY: the pointer is valid for reading `size_of_val(&set)` bytes.
     let failed = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
@@ -62,6 +65,6 @@ mod tests {
 
     #[test]
     fn a_processor_that_is_not_there_is_refused() {
-        std::thread::spawn(|| assert!(!pin(1_000_000))).join().expect("it is refused");
+        std::thread::spawn(|| assert!(!pin(1_000) && !pin(1_000_000))).join().expect("it is refused");
     }
 }

@@ -26,9 +26,12 @@ pub(crate) const RECORDED: usize = 64;
 pub(crate) struct Page {
     pub(crate) name: &'static str,
     pub(crate) side: Side,
-    encode: Box<dyn Fn(&mut Vec<u8>) + Send + Sync>,
+    encode: Encode,
     record: Box<dyn Fn(u64) + Send + Sync>,
 }
+
+/// Appends a page as text.
+type Encode = Box<dyn Fn(&mut Vec<u8>) + Send + Sync>;
 
 /// Makes the page with so many series, and handles of those whose numbers are given.
 pub(crate) type MakePage = fn(usize, &[usize]) -> Page;
@@ -147,8 +150,8 @@ pub(crate) fn measure(
         note(&format!("{}: writing", made[index].page.name));
         Ok::<_, BenchError>(write_once(&made[index].page, &mut texts[index], series))
     })?;
-    let rows: Vec<PageRow> =
-        made.iter().zip(&taken).zip(&texts).map(PageRow::new(series)).collect();
+    let row = |index: usize| PageRow::new(&made[index], &taken[index], &texts[index], series);
+    let rows: Vec<PageRow> = (0..made.len()).map(row).collect();
     let text = format!(
         "text encode and memory, {} counters with 2 labels: per series, median of {}\n{}   \
          The buffer is used again, as a server would. Memory is what making the series left on\n   \
@@ -178,8 +181,8 @@ struct PageRow {
 }
 
 impl PageRow {
-    fn new(series: usize) -> impl Fn(((&Made, &Vec<(f64, f64)>), &Vec<u8>)) -> Self {
-        move |((made, taken), text)| Self {
+    fn new(made: &Made, taken: &[(f64, f64)], text: &[u8], series: usize) -> Self {
+        Self {
             name: made.page.name,
             side: made.page.side,
             encode_ns: Series::new(taken.iter().map(|(ns, _)| *ns)),
