@@ -116,6 +116,14 @@ mod tests {
     }
 
     #[test]
+    fn the_options_of_metrics_are_read() {
+        let line = ["tripod-bench", "metrics", "--quick", "--check"];
+        let cli = Cli::try_parse_from(line).expect("a good line");
+        assert!(cli.check);
+        assert!(matches!(cli.subject, Subject::Metrics(metrics::MetricsArgs { quick: true })));
+    }
+
+    #[test]
     fn a_subject_is_needed_and_no_rounds_are_refused() {
         for line in [
             &["tripod-bench"][..],

@@ -27,8 +27,10 @@ mod floors;
 mod history;
 mod opponents;
 mod page;
+mod random;
 mod row;
 mod scrape;
+mod stream;
 mod tripod;
 mod workload;
 
@@ -81,6 +83,7 @@ pub(crate) fn run(args: &MetricsArgs, out: &mut impl Write) -> Result<Vec<Bar>, 
     add(out, page::measure(&made, &amount, further_thread_bytes)?)?;
     add(out, scrape::measure(&made, &amount)?)?;
     add(out, history::measure()?)?;
+    add(out, stream::measure()?)?;
     Ok(bars)
 }
 
@@ -132,6 +135,7 @@ fn typed_labels() -> Row {
             metrics_exporter::static_labels(),
             measured::typed_labels(),
             opentelemetry::static_labels(),
+            floors::label_values(),
         ],
         limits: vec![Limit::OfBest { threads: 1, at_most: 0.10 }],
     }
@@ -148,6 +152,7 @@ fn text_labels() -> Row {
             metrics_exporter::text_labels(),
             measured::text_labels(),
             opentelemetry::text_labels(),
+            floors::label_values(),
         ],
         limits: vec![Limit::OfBest { threads: 1, at_most: 0.35 }],
     }
@@ -165,6 +170,7 @@ fn histogram() -> Row {
             measured::histogram(),
             opentelemetry::histogram(),
             opentelemetry::bound_histogram(),
+            floors::observations(),
         ],
         limits: vec![
             Limit::OfBest { threads: 1, at_most: 0.30 },
@@ -178,7 +184,7 @@ fn summary() -> Row {
     Row {
         title: "summary observe",
         threads: &[1, 2],
-        contenders: vec![tripod::summary(), metrics_exporter::summary()],
+        contenders: vec![tripod::summary(), metrics_exporter::summary(), floors::observations()],
         limits: vec![
             Limit::OfBest { threads: 1, at_most: 0.20 },
             Limit::OfBest { threads: 2, at_most: 0.06 },

@@ -65,6 +65,8 @@ mod tests {
 
     #[test]
     fn a_processor_that_is_not_there_is_refused() {
-        std::thread::spawn(|| assert!(!pin(1_000) && !pin(1_000_000))).join().expect("it is refused");
+        std::thread::spawn(|| assert!(!pin(1_000) && !pin(1_000_000)))
+            .join()
+            .expect("it is refused");
     }
 }

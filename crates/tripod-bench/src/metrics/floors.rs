@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::contender::{Contender, Side};
+use super::workload::{Around, METHODS, STATUSES};
 
 /// A counter that threads share, with nothing around it.
 pub(crate) fn atomic() -> Contender {
@@ -41,4 +42,22 @@ pub(crate) fn two_clock_reads() -> Contender {
         }
     };
     Contender::new("(two reads of Instant)", Side::Beside, prepare)
+}
+
+/// What remains of a look-up if only the label values are taken in hand.
+pub(crate) fn label_values() -> Contender {
+    let prepare = || {
+        let pairs = Around::label_pairs(|method, status| (METHODS[method], STATUSES[status]));
+        move |number| _ = black_box(black_box(pairs.get(number)))
+    };
+    Contender::new("(the label values alone)", Side::Beside, prepare)
+}
+
+/// What remains of an observation if only the value is taken in hand.
+pub(crate) fn observations() -> Contender {
+    let prepare = || {
+        let values = Around::observations();
+        move |number| _ = black_box(*values.get(number))
+    };
+    Contender::new("(the observation alone)", Side::Beside, prepare)
 }

@@ -9,6 +9,7 @@ use tsz::stream::{BufferedReader, BufferedWriter};
 use tsz::{DataPoint, Decode, Encode, StdDecoder, StdEncoder};
 
 use super::contender::Side;
+use super::random::Random;
 use crate::bar::Bar;
 use crate::error::BenchError;
 use crate::report;
@@ -54,7 +55,7 @@ const CODECS: [Codec; 2] = [
 /// # Errors
 /// If a codec does not give back what it was given.
 pub(crate) fn measure() -> Result<(String, Vec<Bar>), BenchError> {
-    let mut random = Random(20_261_124);
+    let mut random = Random::new(20_261_124);
     let times = times(&mut random);
     let mut rows = Vec::new();
     for (name, shape) in SHAPES {
@@ -147,27 +148,6 @@ fn gorilla(times: &[i64], values: &[f64]) -> Result<usize, String> {
     }
 }
 
-/// Random numbers that are the same in every run (xorshift64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: u64) -> f64 {
-        (self.next() % limit) as f64
-    }
-
-    /// From 0 to 1.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
 /// From a value to the one after it.
 type Shape = fn(&mut Random, f64) -> f64;
 
@@ -208,7 +188,7 @@ mod tests {
 
     #[test]
     fn gorilla_gives_back_what_it_was_given_in_fewer_bytes() {
-        let mut random = Random(7);
+        let mut random = Random::new(7);
         let times = times(&mut random);
         let values = series(&mut random, SHAPES[0].1);
         let bytes = gorilla(&times, &values).expect("it comes back");
@@ -217,7 +197,7 @@ mod tests {
 
     #[test]
     fn shared_times_are_kept_once() {
-        let mut random = Random(7);
+        let mut random = Random::new(7);
         let times = times(&mut random);
         let one = Samples { times: times.clone(), series: vec![vec![5.0; TICKS]] };
         let many = Samples { times, series: vec![vec![5.0; TICKS]; SERIES] };

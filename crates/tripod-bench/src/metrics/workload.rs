@@ -2,6 +2,8 @@
 
 use std::array;
 
+use super::random::Random;
+
 /// The values of the first of two labels; with [`STATUSES`] they make 18 series.
 pub(crate) const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];
 /// The values of the second of two labels.
@@ -38,19 +40,12 @@ impl Around<f64> {
     /// Observations in seconds: each bucket is hit as often as any other, in no order that a branch
     /// predictor could learn.
     pub(crate) fn observations() -> Self {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut random = move || {
-            // Knuth's MMIX generator; its upper bits are good enough to pick a bucket.
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as f64 / f64::from(1_u32 << 31)
-        };
+        let mut random = Random::new(7);
         let observation = |_| {
-            let bucket = (random() * (BOUNDS.len() + 1) as f64) as usize;
+            let bucket = random.below(BOUNDS.len() as u64 + 1) as usize;
             let low = if bucket == 0 { 0.0 } else { BOUNDS[bucket - 1] };
             let high = BOUNDS.get(bucket).copied().unwrap_or(10.0);
-            low + (high - low) * random().clamp(0.01, 0.99)
+            low + (high - low) * random.unit().clamp(0.01, 0.99)
         };
         Self(Box::new(array::from_fn(observation)))
     }
