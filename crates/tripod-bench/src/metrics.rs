@@ -69,7 +69,8 @@ impl Amount {
 pub(crate) fn run(args: &MetricsArgs, out: &mut impl Write) -> Result<Vec<Bar>, BenchError> {
     let amount = Amount::of(args);
     let caution = if args.quick { "caution   a quick run, no basis for a claim\n" } else { "" };
-    print(out, &format!("{}tools     {VERSIONS}\n{caution}\n", machine::describe()))?;
+    let (machine, precedence) = (machine::describe(), precedence());
+    print(out, &format!("{machine}tools     {VERSIONS}\nthreads   {precedence}\n{caution}\n"))?;
     let mut bars = Vec::new();
     let mut add = |out: &mut _, (text, own): (String, Vec<Bar>)| {
         bars.extend(own);
@@ -91,6 +92,16 @@ pub(crate) fn run(args: &MetricsArgs, out: &mut impl Write) -> Result<Vec<Bar>, 
 const VERSIONS: &str = "prometheus 0.14, prometheus-client 0.26, metrics 0.24 with \
      metrics-exporter-prometheus 0.18,\n          measured 0.0.25, opentelemetry_sdk 0.33 with \
      opentelemetry-prometheus 0.33";
+
+/// Whether the threads of a burst can be disturbed by other processes.
+fn precedence() -> &'static str {
+    let tried = std::thread::spawn(cpu::take_precedence).join();
+    if tried.unwrap_or(false) {
+        "one on each processor, ahead of all other processes"
+    } else {
+        "one on each processor, without precedence: bursts that waited are made again"
+    }
+}
 
 fn print(out: &mut impl Write, text: &str) -> Result<(), BenchError> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(BenchError::Output)

@@ -4,6 +4,10 @@
 //! little late at random, as those of a timer are. Nothing here is timed, and each run has the same
 //! figures.
 
+use std::time::Duration;
+
+use tripod_history::codec::{decode_column, encode_column};
+use tripod_history::{ColumnKind, Labels, SeriesPoints, Source, Store, StoreConfig, Tier};
 use tsz::decode::Error;
 use tsz::stream::{BufferedReader, BufferedWriter};
 use tsz::{DataPoint, Decode, Encode, StdDecoder, StdEncoder};
@@ -22,7 +26,7 @@ const MIX_OF_GORILLA_MAX: f64 = 0.6;
 /// Samples of a series: 15 minutes of one a second.
 const TICKS: usize = 900;
 /// Series of each shape.
-const SERIES: usize = 16;
+const SERIES: usize = 100;
 /// How late a sample is at most, in milliseconds.
 const LATE_MS_MAX: u64 = 3;
 
@@ -45,7 +49,9 @@ struct Codec {
 
 const GORILLA: &str = "gorilla (tsz)";
 
-const CODECS: [Codec; 2] = [
+const CODECS: [Codec; 4] = [
+    Codec { name: "tripod", side: Side::Tripod, bytes: tripod_file_bytes },
+    Codec { name: "its columns alone", side: Side::Beside, bytes: tripod_column_bytes },
     Codec { name: GORILLA, side: Side::Opponent, bytes: gorilla_bytes },
     Codec { name: "gorilla, times shared", side: Side::Opponent, bytes: gorilla_shared_bytes },
 ];
@@ -70,7 +76,9 @@ pub(crate) fn measure() -> Result<(String, Vec<Bar>), BenchError> {
     }
     let text = format!(
         "history: bytes per sample, {SERIES} series of each shape, {TICKS} samples each, up to \
-         {LATE_MS_MAX} ms late\n{}\n",
+         {LATE_MS_MAX} ms late\n{}   \
+         tripod: the size of all files of a store. Gorilla: the encoded samples alone, each series\n   \
+         with its own times as in the paper, and as if all series had shared them.\n\n",
         table(&rows)
     );
     Ok((text, bars(&rows)))
@@ -107,6 +115,62 @@ fn bars(rows: &[ShapeRow]) -> Vec<Bar> {
         Bar::at_most("history, busy counter: bytes per sample", busy, BUSY_COUNTER_BYTES_MAX),
         Bar::at_most("history, all shapes: tripod / gorilla", mix, MIX_OF_GORILLA_MAX),
     ]
+}
+
+/// All files of a store: values, times, labels, checksums, and blocks that wait to be merged.
+fn tripod_file_bytes(samples: &Samples) -> Result<f64, String> {
+    let said = |error: &dyn std::error::Error| error.to_string();
+    let dir = tempfile::tempdir().map_err(|error| said(&error))?;
+    let mut config = StoreConfig::default();
+    config.tiers = vec![Tier { step: Duration::from_secs(1), keep: Duration::from_secs(3_600) }];
+    let opened = Store::open(dir.path(), config, samples.times[0]);
+    let (store, _) = opened.map_err(|error| said(&error))?;
+    let column = |number: usize| store.column(&labels(number), ColumnKind::Cumulative);
+    let columns: Vec<_> = (0..samples.series.len()).map(column).collect();
+    for (tick, time) in samples.times.iter().enumerate() {
+        let values = samples.series.iter().map(|values| values[tick]);
+        let points: Vec<_> = columns.iter().copied().zip(values).collect();
+        store.append(*time, &points).map_err(|error| said(&error))?;
+        store.maintain(*time).map_err(|error| said(&error))?;
+    }
+    let (first, last) = (samples.times[0], samples.times[samples.times.len() - 1]);
+    store.flush(last).map_err(|error| said(&error))?;
+    let back = store.select(&[], first, last, 0).map_err(|error| said(&error))?;
+    check(samples, &back)?;
+    Ok(store.stats().disk_bytes as f64)
+}
+
+fn labels(number: usize) -> Labels {
+    Labels::new([("__name__", "sampled".to_owned()), ("number", format!("{number:05}"))])
+}
+
+/// Holds if a store gave back what it was given.
+fn check(samples: &Samples, back: &[SeriesPoints]) -> Result<(), String> {
+    if back.len() != samples.series.len() {
+        return Err(format!("it gave back {} series of {}", back.len(), samples.series.len()));
+    }
+    // The labels are in the order of the series.
+    for (number, (series, values)) in back.iter().zip(&samples.series).enumerate() {
+        let points = series.points.iter().map(|point| (point.time_ms, point.value.to_bits()));
+        let expected =
+            samples.times.iter().copied().zip(values.iter().map(|value| value.to_bits()));
+        if series.labels != labels(number) || !points.eq(expected) {
+            return Err(format!("it gave back other points of series {number}"));
+        }
+    }
+    Ok(())
+}
+
+/// The values alone, in one column for each series.
+fn tripod_column_bytes(samples: &Samples) -> Result<f64, String> {
+    let column = |values: &Vec<f64>| {
+        let bytes = encode_column(values);
+        match decode_column(&bytes, values.len()) {
+            Ok(back) if back == *values => Ok(bytes.len()),
+            other => Err(format!("it gave back {other:?}")),
+        }
+    };
+    Ok(samples.series.iter().map(column).sum::<Result<usize, _>>()? as f64)
 }
 
 /// Gorilla as its paper has it: each series with its own timestamps.
@@ -184,6 +248,8 @@ fn times(random: &mut Random) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
+    use tripod_history::Point;
+
     use super::*;
 
     #[test]
@@ -193,6 +259,19 @@ mod tests {
         let values = series(&mut random, SHAPES[0].1);
         let bytes = gorilla(&times, &values).expect("it comes back");
         assert!(bytes > TICKS && bytes < TICKS * 16, "{bytes}");
+    }
+
+    #[test]
+    fn a_store_that_gives_back_another_value_is_found_out() {
+        let mut samples = Samples { times: vec![1_000, 2_000], series: vec![vec![1.0, 2.0]] };
+        let point = |time_ms, value| Point { time_ms, value };
+        let points = vec![point(1_000, 1.0), point(2_000, 2.0)];
+        let back = [SeriesPoints { labels: labels(0), points }];
+        check(&samples, &back).expect("the same");
+        samples.series[0][1] = 2.5;
+        check(&samples, &back).expect_err("another value");
+        samples.series.push(vec![3.0, 4.0]);
+        check(&samples, &back).expect_err("a series is missing");
     }
 
     #[test]

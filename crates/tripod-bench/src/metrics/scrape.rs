@@ -45,18 +45,15 @@ pub(crate) fn measure(made: &[Made], amount: &Amount) -> Result<(String, Vec<Bar
         let make = || record_beside(page, beside, operations[index]);
         Ok::<_, BenchError>(repeat_until_undisturbed(make).0.cpu_ns)
     })?;
-    let medians: Vec<Vec<f64>> = taken
-        .chunks(ALL.len())
-        .map(|three| three.iter().map(|one| Series::new(one.iter().copied()).median()).collect())
-        .collect();
+    let figures: Vec<Figures> = taken.chunks(ALL.len()).map(Figures::of).collect();
     let text = format!(
         "recording beside a scrape of {} series in a loop: ns of CPU time per increment of one\n\
-         of 64 counters in turn, median of {}\n{}\n",
+         of 64 counters in turn, median of {}; a ratio is the median of those of each round\n{}\n",
         thousands(amount.page_series as u64),
         amount.rounds,
-        table(made, &medians),
+        table(made, &figures),
     );
-    Ok((text, vec![bar(made, &medians)]))
+    Ok((text, vec![bar(made, &figures)]))
 }
 
 fn operations(page: &Page, amount: &Amount) -> u64 {
@@ -118,22 +115,52 @@ fn write_numbers(text: &mut Vec<u8>) {
     black_box(text);
 }
 
-fn table(made: &[Made], medians: &[Vec<f64>]) -> String {
+/// Medians of one library, in the order of [`ALL`].
+struct Figures {
+    nanos: [f64; 3],
+    /// By the figure of the same round with nothing beside: the pace of a machine drifts.
+    ratios: [f64; 3],
+}
+
+impl Figures {
+    fn of(taken: &[Vec<f64>]) -> Self {
+        let median = |beside: usize| Series::new(taken[beside].iter().copied()).median();
+        let ratio = |beside: usize| {
+            let rounds = taken[beside].iter().zip(&taken[0]);
+            Series::new(rounds.map(|(own, alone)| own / alone)).median()
+        };
+        Self { nanos: [0, 1, 2].map(median), ratios: [0, 1, 2].map(ratio) }
+    }
+}
+
+fn table(made: &[Made], figures: &[Figures]) -> String {
     let header =
         ["", "alone", "beside numbers", "beside scrapes", "numbers/alone", "scrapes/alone"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for (made, medians) in made.iter().zip(medians) {
-        let [alone, numbers, scrapes] = medians[..] else { unreachable!("one of each of ALL") };
+    for (made, Figures { nanos, ratios }) in made.iter().zip(figures) {
         let mut cells = vec![made.page.name.to_owned()];
-        cells.extend([alone, numbers, scrapes].map(|ns| format!("{ns:.2}")));
-        cells.extend([numbers / alone, scrapes / alone].map(|ratio| format!("{ratio:.2}")));
+        cells.extend(nanos.map(|ns| format!("{ns:.2}")));
+        cells.extend(ratios[1..].iter().map(|ratio| format!("{ratio:.2}")));
         rows.push(cells);
     }
     report::table(&rows)
 }
 
-fn bar(made: &[Made], medians: &[Vec<f64>]) -> Bar {
+fn bar(made: &[Made], figures: &[Figures]) -> Bar {
     let tripod = made.iter().position(|made| made.page.side == Side::Tripod);
-    let ratio = tripod.map_or(f64::NAN, |place| medians[place][2] / medians[place][0]);
+    let ratio = tripod.map_or(f64::NAN, |place| figures[place].ratios[2]);
     Bar::at_most("recording beside scrapes / alone", ratio, SCRAPED_PER_ALONE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drift_of_the_machine_is_not_the_scrapes() {
+        let figures = Figures::of(&[vec![1.0, 1.0, 2.0], vec![1.0, 2.0, 2.0], vec![1.1, 1.1, 2.2]]);
+        assert_eq!(figures.nanos, [1.0, 2.0, 1.1]);
+        assert!((figures.ratios[2] - 1.1).abs() < 1e-12, "{:?}", figures.ratios);
+        assert!((figures.ratios[1] - 1.0).abs() < 1e-12, "{:?}", figures.ratios);
+    }
 }
