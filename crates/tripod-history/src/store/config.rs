@@ -32,7 +32,7 @@ pub struct StoreConfig {
     /// How often what was appended becomes a block, and in a directory a file: after a crash at
     /// most this much is missing. Default: 60 s.
     pub flush_interval: Duration,
-    /// From how many rows on small blocks are merged into a large one. Default: 480.
+    /// From how many rows on small blocks are merged into a large one. Default: 240.
     pub merge_rows: usize,
     /// How much the files may take; the oldest go first. Default: 256 MiB.
     pub disk_bytes_max: u64,
@@ -50,7 +50,7 @@ impl Default for StoreConfig {
         Self {
             tiers: vec![tier(1, 15 * 60), tier(15, 24 * 3600), tier(300, 30 * 24 * 3600)],
             flush_interval: Duration::from_secs(60),
-            merge_rows: 480,
+            merge_rows: 240,
             disk_bytes_max: 256 << 20,
             memory_bytes_max: 64 << 20,
             select_points_max: 20_000_000,
