@@ -48,6 +48,8 @@ mod definition;
 mod error;
 mod exemplars;
 mod exponential;
+#[cfg(feature = "facade")]
+pub mod facade;
 mod family;
 mod gauge;
 mod histogram;

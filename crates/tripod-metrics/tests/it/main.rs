@@ -3,6 +3,8 @@
 mod checker;
 mod checker_rejects;
 mod concurrency;
+#[cfg(feature = "facade")]
+mod facade;
 mod observers;
 mod page;
 mod promtool;
