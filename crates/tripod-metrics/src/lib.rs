@@ -61,6 +61,8 @@ mod sampler;
 mod series;
 mod shared;
 pub mod snapshot;
+#[cfg(feature = "tracing")]
+pub mod spans;
 mod summary;
 mod sync;
 mod timer;

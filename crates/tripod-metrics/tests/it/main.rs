@@ -10,3 +10,5 @@ mod page;
 mod promtool;
 mod properties;
 mod registration;
+#[cfg(feature = "tracing")]
+mod spans;
