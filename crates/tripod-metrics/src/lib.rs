@@ -56,6 +56,8 @@ mod histogram;
 mod labels;
 mod metric;
 mod page;
+#[cfg(feature = "process")]
+pub mod process;
 mod reading;
 mod sampler;
 mod series;

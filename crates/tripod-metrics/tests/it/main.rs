@@ -7,6 +7,8 @@ mod concurrency;
 mod facade;
 mod observers;
 mod page;
+#[cfg(feature = "process")]
+mod process;
 mod promtool;
 mod properties;
 mod registration;
