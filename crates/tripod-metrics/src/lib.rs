@@ -59,6 +59,8 @@ mod page;
 #[cfg(feature = "process")]
 pub mod process;
 mod reading;
+#[cfg(feature = "tokio")]
+pub mod runtime;
 mod sampler;
 mod series;
 mod shared;

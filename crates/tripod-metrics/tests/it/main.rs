@@ -12,5 +12,7 @@ mod process;
 mod promtool;
 mod properties;
 mod registration;
+#[cfg(feature = "tokio")]
+mod runtime;
 #[cfg(feature = "tracing")]
 mod spans;
