@@ -166,7 +166,7 @@ impl MetricsCollector {
         name: impl Into<String>,
         help: impl Into<String>,
     ) -> FamilyBuilder<Histogram> {
-        let shape = Shape::Classic(DEFAULT_BUCKETS.into());
+        let shape = Shape::classic(DEFAULT_BUCKETS.to_vec());
         self.describe(name.into(), help.into(), shape, Location::caller())
     }
 
@@ -187,7 +187,7 @@ impl MetricsCollector {
     /// Rules as for [`gauge`](Self::gauge); the name ends in `_seconds`, since that is the unit.
     #[track_caller]
     pub fn timer(&self, name: impl Into<String>, help: impl Into<String>) -> FamilyBuilder<Timer> {
-        let shape = Shape::Classic(DEFAULT_BUCKETS.into());
+        let shape = Shape::classic(DEFAULT_BUCKETS.to_vec());
         self.describe(name.into(), help.into(), shape, Location::caller()).unit("seconds")
     }
 
@@ -287,7 +287,8 @@ impl MetricsCollector {
         Snapshot { time, families }
     }
 
-    /// Describes a thread that calls [`maintain`](Self::maintain) every second, or as often as asked.
+    /// Describes a thread that samples the collector every second, or as often as asked: for rates,
+    /// for live subscribers, and to [`maintain`](Self::maintain) it.
     ///
     /// # Examples
     /// ```
@@ -321,6 +322,11 @@ impl MetricsCollector {
     #[cfg(feature = "facade")]
     pub(crate) fn constant_labels(&self) -> &[(String, String)] {
         &self.inner.constant_labels
+    }
+
+    /// The time by the collector's clock.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.inner.shared.now()
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -8,6 +8,7 @@
 use std::panic::Location;
 use std::time::Duration;
 
+use crate::bounds::Bounds;
 use crate::cells::{BLOCK_HEAD, CHUNK_CELLS};
 use crate::error::{Clash, RegisterError};
 use crate::exponential::Scale;
@@ -30,7 +31,7 @@ pub(crate) enum Shape {
     /// See [`Gauge`](crate::Gauge).
     Gauge,
     /// See [`Histogram`](crate::Histogram); checked bounds are finite and ascend strictly.
-    Classic(Arc<[f64]>),
+    Classic(Arc<Bounds>),
     /// See [`Histogram`](crate::Histogram); a schema from 0 to 5.
     Exponential(u8),
     /// See [`Summary`](crate::Summary).
@@ -47,6 +48,11 @@ pub(crate) struct SummaryShape {
 }
 
 impl Shape {
+    /// A histogram with these bounds, which need not be checked yet.
+    pub(crate) fn classic(bounds: Vec<f64>) -> Self {
+        Self::Classic(Arc::new(Bounds::new(bounds)))
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Counter | Self::FloatCounter => Kind::Counter,
@@ -171,10 +177,10 @@ impl Definition {
 
 fn checked_shape(name: &str, shape: Shape) -> Result<Shape, RegisterError> {
     match shape {
-        Shape::Classic(bounds) => match checked_bounds(&bounds) {
-            Some(checked) => Ok(Shape::Classic(checked.into())),
+        Shape::Classic(bounds) => match checked_bounds(bounds.finite()) {
+            Some(checked) => Ok(Shape::Classic(Arc::new(Bounds::new(checked.to_vec())))),
             None => {
-                let buckets = bounds.to_vec();
+                let buckets = bounds.finite().to_vec();
                 Err(RegisterError::InvalidBuckets { name: name.to_owned(), buckets })
             }
         },

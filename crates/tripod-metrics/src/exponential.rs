@@ -112,7 +112,7 @@ impl Exponential {
 
     fn make_block(&self, buckets: usize) -> Slot {
         let slot = self.cells.allocate(BLOCK_HEAD + buckets);
-        self.cells.mark_floats(slot, std::iter::once(Block::SUM));
+        self.cells.mark_floats(slot, Block::SUMS);
         slot
     }
 

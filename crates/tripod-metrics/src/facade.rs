@@ -115,7 +115,7 @@ pub struct FacadeRecorderBuilder {
 struct Options {
     distribution: Shape,
     /// Classic buckets for names that match; the first match counts.
-    buckets: Vec<(String, Arc<[f64]>)>,
+    buckets: Vec<(String, Shape)>,
     series_max: usize,
     idle_timeout: Option<Duration>,
     place: &'static Location<'static>,
@@ -155,7 +155,7 @@ impl FacadeRecorderBuilder {
     /// # Ok::<(), tripod_metrics::RegisterError>(())
     /// ```
     pub fn buckets(mut self, pattern: impl Into<String>, bounds: impl Into<Vec<f64>>) -> Self {
-        self.options.buckets.push((pattern.into(), bounds.into().into()));
+        self.options.buckets.push((pattern.into(), Shape::classic(bounds.into())));
         self
     }
 
@@ -331,22 +331,16 @@ impl std::fmt::Debug for FacadeRecorder {
 impl Options {
     /// Puts the shapes into their checked form.
     fn check(&mut self) -> Result<(), RegisterError> {
-        let checked = |shape: Shape| {
-            let name = "histograms_of_the_facade";
-            Ok(self
-                .definition(name.to_owned(), DEFAULT_HELP.to_owned(), None, shape)
-                .check(&[])?
-                .shape)
-        };
-        let distribution = checked(self.distribution.clone())?;
-        let mut buckets = Vec::with_capacity(self.buckets.len());
-        for (pattern, bounds) in &self.buckets {
-            if let Shape::Classic(bounds) = checked(Shape::Classic(Arc::clone(bounds)))? {
-                buckets.push((pattern.clone(), bounds));
-            }
-        }
-        (self.distribution, self.buckets) = (distribution, buckets);
+        self.distribution = self.checked(&self.distribution)?;
+        let buckets = self.buckets.iter();
+        let checked = buckets.map(|(pattern, shape)| Ok((pattern.clone(), self.checked(shape)?)));
+        self.buckets = checked.collect::<Result<_, RegisterError>>()?;
         Ok(())
+    }
+
+    fn checked(&self, shape: &Shape) -> Result<Shape, RegisterError> {
+        let (name, help) = ("histograms_of_the_facade".to_owned(), DEFAULT_HELP.to_owned());
+        Ok(self.definition(name, help, None, shape.clone()).check(&[])?.shape)
     }
 
     fn shape(&self, kind: Kind, facade_name: &str) -> Shape {
@@ -356,10 +350,7 @@ impl Options {
             Kind::Histogram => {
                 let mut buckets = self.buckets.iter();
                 let found = buckets.find(|(pattern, _)| name::matches(pattern, facade_name));
-                found.map_or_else(
-                    || self.distribution.clone(),
-                    |(_, bounds)| Shape::Classic(Arc::clone(bounds)),
-                )
+                found.map_or(&self.distribution, |(_, shape)| shape).clone()
             }
         }
     }

@@ -132,7 +132,7 @@ impl FamilyBuilder<Histogram> {
     /// Bounds are inclusive, finite and strictly ascending, at most 509. The bucket up to +Inf is
     /// implied and may be left out.
     pub fn buckets(mut self, upper_bounds: impl Into<Vec<f64>>) -> Self {
-        self.definition.shape = Shape::Classic(upper_bounds.into().into());
+        self.definition.shape = Shape::classic(upper_bounds.into());
         self
     }
 
@@ -151,7 +151,7 @@ impl FamilyBuilder<Timer> {
     /// Sets the upper bounds of the buckets in seconds; default:
     /// [`DEFAULT_BUCKETS`](crate::DEFAULT_BUCKETS). Rules as for histograms.
     pub fn buckets(mut self, upper_bounds: impl Into<Vec<f64>>) -> Self {
-        self.definition.shape = Shape::Classic(upper_bounds.into().into());
+        self.definition.shape = Shape::classic(upper_bounds.into());
         self
     }
 

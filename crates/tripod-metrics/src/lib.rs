@@ -41,6 +41,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bounds;
 mod cells;
 mod collector;
 mod counter;
@@ -51,26 +52,45 @@ mod exponential;
 #[cfg(feature = "facade")]
 pub mod facade;
 mod family;
+#[cfg(test)]
+mod fixtures;
 mod gauge;
 mod histogram;
 mod labels;
+mod live;
 mod metric;
+pub mod negotiate;
+mod number;
+#[cfg(test)]
+mod oracle;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod page;
 #[cfg(feature = "process")]
 pub mod process;
+pub mod protobuf;
+#[cfg(feature = "push")]
+pub mod push;
+mod rates;
 mod reading;
+#[cfg(feature = "remote-write")]
+pub mod remote_write;
 #[cfg(feature = "tokio")]
 pub mod runtime;
 mod sampler;
+mod samples;
 mod series;
 mod shared;
 pub mod snapshot;
 #[cfg(feature = "tracing")]
 pub mod spans;
+pub mod stream;
 mod summary;
 mod sync;
 mod timer;
 mod typed;
+mod varint;
+mod wire;
 
 pub use collector::{MetricsCollector, MetricsCollectorBuilder};
 pub use counter::{Counter, FloatCounter};
@@ -80,8 +100,10 @@ pub use exemplars::ExemplarError;
 pub use family::{DEFAULT_SERIES_MAX, Family, FamilyBuilder, TypedFamilyBuilder};
 pub use gauge::Gauge;
 pub use histogram::{DEFAULT_BUCKETS, Histogram};
+pub use live::Subscriber;
 pub use metric::Metric;
 pub use page::{OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE};
+pub use rates::{Rates, SeriesRate};
 pub use sampler::{Sampler, SamplerBuilder};
 pub use summary::{DEFAULT_QUANTILES, DEFAULT_WINDOWS, Summary};
 pub use timer::{Timed, Timer, TimerGuard};

@@ -4,7 +4,6 @@
 //! bad line would cost a scraper the whole page. The label text of a series was written when the
 //! series was made and is copied; a page is one copy, one sum and a few digits a line.
 
-mod number;
 mod openmetrics;
 mod text;
 
@@ -14,6 +13,7 @@ pub(crate) use text::Text004;
 use crate::cells::Sums;
 use crate::definition::{Definition, Shape};
 use crate::histogram::{by_powers_of_two, read_classic};
+use crate::number;
 use crate::reading::Reading;
 use crate::series::{Cell, SeriesSet, SeriesView, ValueView};
 use crate::snapshot::{Exemplar, HistogramSnapshot, SummarySnapshot};

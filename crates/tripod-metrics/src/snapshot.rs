@@ -3,8 +3,10 @@
 //! The pages are written from the cells themselves; everything that is not on a hot path (the
 //! protobuf page, the pushes, a program that looks at its own numbers) reads a [`Snapshot`].
 
+mod reduce;
 mod take;
 
+pub(crate) use reduce::spans;
 pub(crate) use take::family;
 
 use std::time::{Duration, SystemTime};

@@ -7,7 +7,7 @@ use super::tree::Tree;
 ///
 /// A reviewed figure: raise it in the change that needs it, and say there why the packages are worth
 /// their weight. It is kept close to the true count, so that an unnoticed tail of dependencies fails.
-const PACKAGES_MAX: usize = 150;
+const PACKAGES_MAX: usize = 170;
 
 const FILE: &str = "Cargo.lock";
 

@@ -1,6 +1,6 @@
 //! Several cells that change together: the buckets and the sum of a histogram.
 //!
-//! A block is a sequence number, a sum, and counts, in a row. Its one writer makes the sequence odd,
+//! A block is a sequence number, two sums, and counts, in a row. Its one writer makes the sequence odd,
 //! changes a count and the sum, and makes it even again; a reader that saw an odd number, or another
 //! one after than before, has read nothing and tries again. (A sequence lock; the fences are those of
 //! H.-J. Boehm, "Can seqlocks get along with programming language memory models?", MSPC 2012.)
@@ -8,11 +8,13 @@
 //! The writer never waits. A reader waits at most for one update, which is a few instructions unless
 //! its thread is off the processor just then; so after some tries it lets others run.
 
+use std::ops::Range;
+
 use super::chunk::Chunk;
 use crate::sync::{Ordering, fence};
 
 /// Cells of a block in front of its counts.
-pub(crate) const BLOCK_HEAD: usize = 2;
+pub(crate) const BLOCK_HEAD: usize = 3;
 
 /// A block within a chunk.
 pub(crate) struct Block<'a> {
@@ -26,21 +28,27 @@ impl<'a> Block<'a> {
         Self { chunk, first }
     }
 
-    /// The cell that holds a float.
-    pub(crate) const SUM: usize = 1;
+    /// The cells that hold floats. Values are added to one and the other in turn: an addition has to
+    /// wait for the one before it to the same cell, 3.3 ns where all else takes 2 (Zen 4, 2026-11).
+    pub(crate) const SUMS: Range<usize> = 1..3;
 
     /// Counts `value` in `bucket`. Only for the owner of the chunk.
-    #[inline]
+    #[inline(always)]
     pub(super) fn observe(&self, bucket: usize, value: f64) {
-        let sequence = self.chunk.get(self.first);
-        self.chunk.set(self.first, sequence.wrapping_add(1));
+        // One check of the range for all cells.
+        let cells = self.chunk.row(self.first, BLOCK_HEAD + bucket + 1);
+        let (sequence, count) = (&cells[0], &cells[BLOCK_HEAD + bucket]);
+        let before = sequence.load(Ordering::Relaxed);
+        let sum = &cells[Self::SUMS.start + (before / 2 % 2) as usize];
+        sequence.store(before.wrapping_add(1), Ordering::Relaxed);
         // Pairs with the acquire fence of `try_read`: whoever sees one of the stores below also sees
         // the odd number.
         fence(Ordering::Release);
-        self.chunk.add(self.first + BLOCK_HEAD + bucket, 1);
-        self.chunk.add_float(self.first + Self::SUM, value);
+        count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        let total = f64::from_bits(sum.load(Ordering::Relaxed)) + value;
+        sum.store(total.to_bits(), Ordering::Relaxed);
         // Pairs with the first load of `try_read`.
-        self.chunk.cell(self.first).store(sequence.wrapping_add(2), Ordering::Release);
+        sequence.store(before.wrapping_add(2), Ordering::Release);
     }
 
     /// Adds the counts to `buckets` and returns the sum, as they were together at one moment.
@@ -67,10 +75,11 @@ impl<'a> Block<'a> {
         for (bucket, count) in counts.iter_mut().enumerate() {
             *count = self.chunk.get(self.first + BLOCK_HEAD + bucket);
         }
-        let sum = self.chunk.get(self.first + Self::SUM);
+        let sums = Self::SUMS.map(|cell| f64::from_bits(self.chunk.get(self.first + cell)));
+        let sum = sums.sum();
         // Pairs with the release fence of `observe`.
         fence(Ordering::Acquire);
-        (self.chunk.get(self.first) == before).then(|| f64::from_bits(sum))
+        (self.chunk.get(self.first) == before).then_some(sum)
     }
 }
 

@@ -21,6 +21,12 @@ impl Chunk {
         Self { cells: std::array::from_fn(|_| AtomicU64::new(0)) }
     }
 
+    /// The cells from `first` on, `count` of them.
+    #[inline(always)]
+    pub(super) fn row(&self, first: usize, count: usize) -> &[AtomicU64] {
+        &self.cells[first..first + count]
+    }
+
     #[inline]
     pub(super) fn cell(&self, cell: usize) -> &AtomicU64 {
         &self.cells[cell]

@@ -84,7 +84,7 @@ fn a_block_is_never_seen_half_changed() {
     model.preemption_bound = Some(3);
     model.check(|| {
         let group = Arc::new(Group::new());
-        group.mark_floats([1].into_iter());
+        group.mark_floats(Block::SUMS);
         let writer = {
             let group = Arc::clone(&group);
             thread::spawn(move || {

@@ -3,9 +3,10 @@
 
 use std::time::UNIX_EPOCH;
 
-use super::{Format, number};
+use super::Format;
 use crate::definition::Definition;
 use crate::labels::{escape_value, write_pair};
+use crate::number;
 use crate::snapshot::Exemplar;
 
 /// Version 1.0.0.

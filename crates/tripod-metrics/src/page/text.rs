@@ -1,9 +1,10 @@
 //! The Prometheus text exposition format, version 0.0.4
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
-use super::{Format, number};
+use super::Format;
 use crate::definition::Definition;
 use crate::labels::escape_help;
+use crate::number;
 
 /// Version 0.0.4.
 pub(crate) struct Text004;

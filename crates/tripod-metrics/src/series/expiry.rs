@@ -81,7 +81,7 @@ fn fingerprint(cells: &Cells, shape: &Shape, cell: Cell<'_>) -> u64 {
     let bits: fn(&AtomicU64) -> u64 = |bits| bits.load(Ordering::Relaxed);
     match (cell, shape) {
         (Cell::Slot(slot), Shape::Classic(bounds)) => {
-            let mut buckets = vec![0; bounds.len() + 1];
+            let mut buckets = vec![0; bounds.buckets()];
             cells.read_block(slot, &mut buckets);
             buckets.into_iter().fold(0, u64::wrapping_add)
         }

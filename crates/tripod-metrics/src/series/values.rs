@@ -158,7 +158,7 @@ impl Column {
 /// Slots of one series.
 fn width(shape: &Shape) -> usize {
     match shape {
-        Shape::Classic(bounds) => BLOCK_HEAD + bounds.len() + 1,
+        Shape::Classic(bounds) => BLOCK_HEAD + bounds.buckets(),
         _ => 1,
     }
 }
@@ -166,7 +166,7 @@ fn width(shape: &Shape) -> usize {
 fn new_slot(shared: &Shared, shape: &Shape) -> Slot {
     let slot = shared.cells.allocate(width(shape));
     match shape {
-        Shape::Classic(_) => shared.cells.mark_floats(slot, std::iter::once(Block::SUM)),
+        Shape::Classic(_) => shared.cells.mark_floats(slot, Block::SUMS),
         Shape::FloatCounter => shared.cells.mark_floats(slot, std::iter::once(0)),
         _ => {}
     }

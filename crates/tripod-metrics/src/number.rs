@@ -2,12 +2,12 @@
 
 /// Writes a whole number.
 #[inline]
-pub(super) fn write_whole(out: &mut String, number: u64) {
+pub(crate) fn write_whole(out: &mut String, number: u64) {
     out.push_str(itoa::Buffer::new().format(number));
 }
 
 /// Writes milliseconds as seconds.
-pub(super) fn write_seconds(out: &mut String, ms: u64) {
+pub(crate) fn write_seconds(out: &mut String, ms: u64) {
     write_whole(out, ms / 1000);
     let rest = ms % 1000;
     out.push('.');
@@ -18,7 +18,7 @@ pub(super) fn write_seconds(out: &mut String, ms: u64) {
 ///
 /// A bound's text is part of the identity of its series, so this must never change: plain decimals
 /// where they are short, an exponent elsewhere.
-pub(super) fn write_float(out: &mut String, number: f64) {
+pub(crate) fn write_float(out: &mut String, number: f64) {
     use std::fmt::Write;
     /// Whole numbers below this are exact, and quicker to write as such.
     const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
@@ -39,7 +39,7 @@ pub(super) fn write_float(out: &mut String, number: f64) {
 
 /// Writes a bound as OpenMetrics wants it: as the `%g` of Go does, but never without a point or an
 /// exponent.
-pub(super) fn write_canonical(out: &mut String, number: f64) {
+pub(crate) fn write_canonical(out: &mut String, number: f64) {
     use std::fmt::Write;
     let exponent = if number == 0.0 { 0.0 } else { number.abs().log10().floor() };
     let written = if !number.is_finite() || number == 0.0 {
