@@ -9,10 +9,16 @@
 //! Where it stops: it knows nothing of collectors, counters or threads that record; it is given
 //! points and the time, and reads no clock of its own.
 
+pub mod codec;
 mod labels;
 mod matcher;
 mod source;
+mod store;
 
 pub use labels::{Labels, NAME_LABEL};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use source::{Point, STALE_NAN, SelectError, SeriesPoints, Source, is_stale};
+pub use store::{
+    AppendError, ColumnId, ColumnKind, ConfigError, Finding, FlushError, Maintained, OpenError,
+    Store, StoreConfig, StoreStats, Tier,
+};

@@ -54,6 +54,9 @@ struct Inner {
     shared: Arc<Shared>,
     overflowed: std::sync::OnceLock<Family<Counter>>,
     registry: RwLock<Registry>,
+    /// Where a sampler keeps what it samples.
+    #[cfg(feature = "history")]
+    history: RwLock<Option<Arc<tripod_history::Store>>>,
 }
 
 /// Describes a [`MetricsCollector`] before it is built.
@@ -314,6 +317,19 @@ impl MetricsCollector {
         sets.iter().map(|set| set.expire(now_ms)).sum()
     }
 
+    /// The history that a sampler keeps, if one does.
+    #[cfg(feature = "history")]
+    #[must_use]
+    pub fn history(&self) -> Option<Arc<tripod_history::Store>> {
+        read(&self.inner.history).clone()
+    }
+
+    #[cfg(feature = "history")]
+    pub(crate) fn attach_history(&self, store: Arc<tripod_history::Store>) {
+        // What was there is dropped outside of the lock: it may close files.
+        let _before = write(&self.inner.history).replace(store);
+    }
+
     /// The families, sorted by name.
     pub(crate) fn sets(&self) -> Vec<Arc<SeriesSet>> {
         read(&self.inner.registry).families.values().cloned().collect()
@@ -367,6 +383,8 @@ impl MetricsCollector {
                 shared: Arc::new(Shared::new(clock)),
                 overflowed: std::sync::OnceLock::new(),
                 registry: RwLock::new(Registry::default()),
+                #[cfg(feature = "history")]
+                history: RwLock::new(None),
             }),
         };
         collector.register_own().expect("nothing is registered yet that could be in the way");

@@ -56,6 +56,8 @@ mod family;
 mod fixtures;
 mod gauge;
 mod histogram;
+#[cfg(feature = "history")]
+pub mod history;
 mod labels;
 mod live;
 mod metric;

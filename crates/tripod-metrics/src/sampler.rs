@@ -10,7 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+#[cfg(feature = "history")]
+use tripod_history::Store;
+
 use crate::collector::MetricsCollector;
+#[cfg(feature = "history")]
+use crate::history::Recorder;
 use crate::live::{Live, Subscriber};
 use crate::rates::{RateMeter, Rates};
 
@@ -20,6 +25,8 @@ use crate::rates::{RateMeter, Rates};
 pub struct SamplerBuilder {
     collector: MetricsCollector,
     interval: Duration,
+    #[cfg(feature = "history")]
+    history: Option<Arc<Store>>,
 }
 
 /// A thread that samples a collector at a fixed interval, until it is dropped.
@@ -56,11 +63,28 @@ struct Followers {
     collector: MetricsCollector,
     live: Arc<Live>,
     rates: Mutex<(RateMeter, Arc<Rates>)>,
+    #[cfg(feature = "history")]
+    recorder: Option<Mutex<Recorder>>,
 }
 
 impl SamplerBuilder {
     pub(crate) fn new(collector: MetricsCollector) -> Self {
-        Self { collector, interval: Duration::from_secs(1) }
+        Self {
+            collector,
+            interval: Duration::from_secs(1),
+            #[cfg(feature = "history")]
+            history: None,
+        }
+    }
+
+    /// Keeps what is sampled in `store`, and lets
+    /// [`MetricsCollector::query`] read it there; default: nothing is kept.
+    ///
+    /// The thread also maintains the store, and flushes it when it ends.
+    #[cfg(feature = "history")]
+    pub fn history(mut self, store: Arc<Store>) -> Self {
+        self.history = Some(store);
+        self
     }
 
     /// Sets how often; default: every second.
@@ -77,14 +101,14 @@ impl SamplerBuilder {
     /// # Panics
     /// Only if an observer does; later, that ends the thread.
     pub fn start(self) -> io::Result<Sampler> {
-        let Self { collector, interval } = self;
-        let followers = Arc::new(Followers::new(collector));
+        let interval = self.interval;
+        let followers = Arc::new(Followers::new(self));
         followers.tick();
         let (stop, stopped) = channel();
         let told = Arc::clone(&followers);
         let run = move || {
             // Also if an observer panics: nobody is to wait for a tick that will never come.
-            let _ending = EndOnDrop(Arc::clone(&told.live));
+            let _ending = EndOnDrop(Arc::clone(&told));
             let mut due = Instant::now() + interval;
             let mut wait = interval;
             while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
@@ -121,7 +145,13 @@ impl Sampler {
 }
 
 impl Followers {
-    fn new(collector: MetricsCollector) -> Self {
+    fn new(builder: SamplerBuilder) -> Self {
+        let collector = builder.collector;
+        #[cfg(feature = "history")]
+        let recorder = builder.history.map(|store| {
+            collector.attach_history(Arc::clone(&store));
+            Mutex::new(Recorder::new(&collector, store))
+        });
         let now = collector.now();
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
@@ -130,6 +160,8 @@ impl Followers {
             collector,
             live: Arc::new(Live::new(epoch)),
             rates: Mutex::new((RateMeter::default(), Arc::new(none))),
+            #[cfg(feature = "history")]
+            recorder,
         }
     }
 
@@ -141,11 +173,25 @@ impl Followers {
             let newest = rates.0.tick(&snapshot);
             rates.1 = Arc::new(newest);
         }
+        #[cfg(feature = "history")]
+        if let Some(recorder) = &self.recorder {
+            recorder.lock().unwrap_or_else(PoisonError::into_inner).tick(&snapshot);
+        }
         self.live.tick(&snapshot);
+    }
+
+    /// Nothing will come after this.
+    fn end(&self) {
+        #[cfg(feature = "history")]
+        if let Some(recorder) = &self.recorder {
+            let now = self.collector.now();
+            recorder.lock().unwrap_or_else(PoisonError::into_inner).end(now);
+        }
+        self.live.end();
     }
 }
 
-struct EndOnDrop(Arc<Live>);
+struct EndOnDrop(Arc<Followers>);
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {

@@ -1,1 +1,4 @@
 //! Integration tests of `tripod-history`.
+
+mod compression;
+mod directory;
