@@ -58,6 +58,8 @@ mod gauge;
 mod histogram;
 #[cfg(feature = "history")]
 pub mod history;
+#[cfg(feature = "http")]
+pub mod http;
 mod labels;
 mod live;
 mod metric;

@@ -5,6 +5,8 @@ mod checker_rejects;
 mod concurrency;
 #[cfg(feature = "facade")]
 mod facade;
+#[cfg(feature = "http")]
+mod http;
 mod observers;
 mod page;
 #[cfg(feature = "process")]
