@@ -13,8 +13,18 @@
 //! - every page can be parsed, whatever is in help texts and label values;
 //! - no lock is held while code of the caller runs.
 //!
-//! Where it stops: it knows nothing of the other crates, of HTTP, of time, and of any format but
-//! this page. It sets no limit on the number of series, and none ends before its collector does.
+//! Where it stops: it knows nothing of the other crates.
+//!
+//! # Features
+//! All are off unless asked for:
+//! - `facade`: what crates record through the `metrics` facade lands in a collector; see `facade`.
+//! - `history`: an in-process history of all series, in memory and in files; see `history`.
+//! - `http`: a router for axum, and answers for any server of hyper's kind, with the page in all formats;
+//!   see `http`.
+//! - `otlp`, `remote-write`: pushes to other systems; see `otlp`, `remote_write`. Both need `push`.
+//! - `process`: the `process_*` metrics of this process; see `process`.
+//! - `tokio`: numbers of a tokio runtime; see `runtime`.
+//! - `tracing`: a layer that times spans; see `spans`.
 //!
 //! # Examples
 //! ```

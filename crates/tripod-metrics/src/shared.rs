@@ -1,9 +1,10 @@
 //! What all families of one collector share.
 
+use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cells::{Cells, Slot};
-use crate::sync::{Arc, AtomicU64};
+use crate::sync::Arc;
 
 /// The cells, the clock and the counters of the collector itself.
 pub(crate) struct Shared {

@@ -137,7 +137,7 @@ impl SpanTimesBuilder {
     }
 
     /// Sets the upper bounds of the buckets in seconds; default:
-    /// [`DEFAULT_BUCKETS`](crate::DEFAULT_BUCKETS).
+    /// [`DEFAULT_BUCKETS`].
     pub fn buckets(mut self, upper_bounds: impl Into<Vec<f64>>) -> Self {
         self.buckets = Buckets::Classic(upper_bounds.into());
         self
