@@ -10,8 +10,12 @@
 //! points and the time, and reads no clock of its own.
 
 pub mod codec;
+#[cfg(feature = "http")]
+pub mod http;
 mod labels;
 mod matcher;
+#[cfg(feature = "promql")]
+pub mod promql;
 mod source;
 mod store;
 

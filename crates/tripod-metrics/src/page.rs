@@ -16,7 +16,7 @@ use crate::histogram::{by_powers_of_two, read_classic};
 use crate::number;
 use crate::reading::Reading;
 use crate::series::{Cell, SeriesSet, SeriesView, ValueView};
-use crate::snapshot::{Exemplar, HistogramSnapshot, SummarySnapshot};
+use crate::snapshot::{Exemplar, HistogramSnapshot, Kind, SummarySnapshot};
 use crate::summary::summary_snapshot;
 use crate::sync::Ordering;
 
@@ -33,6 +33,9 @@ pub(crate) const OPENMETRICS_END: &str = "# EOF\n";
 /// Series that are written before the lock of their family is let go for a moment.
 const SERIES_PER_LOCK: usize = 1024;
 
+/// Room for what stands behind the labels of a counter.
+const LINE_END_BYTES: usize = 2 + 20 + 1;
+
 /// How one format writes things.
 pub(crate) trait Format {
     /// The lines before the first series of a family.
@@ -48,9 +51,8 @@ pub(crate) trait Format {
 /// What the lines of one family have in common.
 struct Family<'a> {
     definition: &'a Definition,
-    /// `name{constant="x"` or, without constant labels, `name{`.
+    /// What a line with labels begins with: `name{constant="x",` or `name{`.
     prefix: String,
-    has_constant: bool,
     constant: &'a str,
 }
 
@@ -67,7 +69,8 @@ pub(crate) fn write_family<F: Format, E>(
     let now_ms = set.shared.now_ms();
     let mut prefix = format!("{}{{", definition.name);
     prefix.push_str(constant);
-    let family = Family { definition, prefix, has_constant: !constant.is_empty(), constant };
+    prefix.push_str(if constant.is_empty() { "" } else { "," });
+    let family = Family { definition, prefix, constant };
     let mut sums = Sums::new(&set.shared.cells);
     let mut is_first = true;
     let mut from = Some(0);
@@ -83,6 +86,7 @@ pub(crate) fn write_family<F: Format, E>(
     Ok(())
 }
 
+#[inline]
 fn write_series<F: Format>(
     out: &mut String,
     family: &Family<'_>,
@@ -91,58 +95,73 @@ fn write_series<F: Format>(
     view: SeriesView<'_>,
     now_ms: u64,
 ) {
-    let SeriesView { position, labels, created_ms, value } = view;
-    let shape = &family.definition.shape;
-    let line = Line { family, labels };
-    match value {
+    let line = Line { family, labels: view.labels };
+    match (&view.value, &family.definition.shape) {
+        (ValueView::Cell(Cell::Slot(slot)), Shape::Counter) => {
+            line.start(out);
+            number::write_whole(out, sums.bits(*slot));
+            end_counter::<F>(out, set, view.position);
+        }
+        _ => write_other::<F>(out, &line, set, sums, &view, now_ms),
+    }
+    if F::SHOWS_CREATED && family.definition.kind() != Kind::Gauge {
+        line.start_suffixed(out, "_created");
+        number::write_seconds(out, view.created_ms);
+        out.push('\n');
+    }
+}
+
+/// Writes a series that is not the most usual one, a counter of whole numbers.
+fn write_other<F: Format>(
+    out: &mut String,
+    line: &Line<'_>,
+    set: &SeriesSet,
+    sums: &mut Sums<'_>,
+    view: &SeriesView<'_>,
+    now_ms: u64,
+) {
+    let shape = &line.family.definition.shape;
+    match &view.value {
         ValueView::Observed(Reading::Count(count)) => {
             line.start(out);
-            number::write_whole(out, count);
+            number::write_whole(out, *count);
             out.push('\n');
         }
-        ValueView::Observed(Reading::Value(value)) => {
-            line.start(out);
-            number::write_float(out, value);
-            out.push('\n');
-        }
+        ValueView::Observed(Reading::Value(value)) => line.write_float(out, *value),
         ValueView::Cell(Cell::Gauge(bits)) => {
-            line.start(out);
-            number::write_float(out, f64::from_bits(bits.load(Ordering::Relaxed)));
-            out.push('\n');
-            return;
+            line.write_float(out, f64::from_bits(bits.load(Ordering::Relaxed)));
         }
         ValueView::Cell(Cell::Slot(slot)) => match shape {
             Shape::Classic(bounds) => {
-                let snapshot = read_classic(&set.shared, bounds, slot);
-                write_histogram::<F>(out, &line, &snapshot, &exemplars::<F>(set, position));
+                let snapshot = read_classic(&set.shared, bounds, *slot);
+                let exemplars = exemplars::<F>(set, view.position);
+                write_histogram::<F>(out, line, &snapshot, &exemplars);
             }
-            shape => {
+            _ => {
                 line.start(out);
-                let bits = sums.bits(slot);
-                if *shape == Shape::FloatCounter {
-                    number::write_float(out, f64::from_bits(bits));
-                } else {
-                    number::write_whole(out, bits);
-                }
-                if let Some((_, exemplar)) = exemplars::<F>(set, position).first() {
-                    openmetrics::write_exemplar(out, exemplar);
-                }
-                out.push('\n');
+                number::write_float(out, f64::from_bits(sums.bits(*slot)));
+                end_counter::<F>(out, set, view.position);
             }
         },
         ValueView::Cell(Cell::Exponential(series)) => {
             let snapshot = by_powers_of_two(&series.read(), series.scale().schema());
-            write_histogram::<F>(out, &line, &snapshot, &[]);
+            write_histogram::<F>(out, line, &snapshot, &[]);
         }
         ValueView::Cell(Cell::Summary(series)) => {
-            write_summary::<F>(out, &line, &summary_snapshot(shape, series, now_ms));
+            write_summary::<F>(out, line, &summary_snapshot(shape, series, now_ms));
         }
     }
-    if F::SHOWS_CREATED && family.definition.kind() != crate::snapshot::Kind::Gauge {
-        line.start_suffixed(out, "_created");
-        number::write_seconds(out, created_ms);
-        out.push('\n');
+}
+
+/// Ends the line of a counter, with its exemplar if the format has them.
+#[inline]
+fn end_counter<F: Format>(out: &mut String, set: &SeriesSet, position: u32) {
+    if F::SHOWS_EXEMPLARS
+        && let Some((_, exemplar)) = set.exemplars.of(position).first()
+    {
+        openmetrics::write_exemplar(out, exemplar);
     }
+    out.push('\n');
 }
 
 fn exemplars<F: Format>(set: &SeriesSet, position: u32) -> Vec<(i32, Exemplar)> {
@@ -195,23 +214,31 @@ impl Line<'_> {
     /// Writes `name{labels} `, as counters and gauges have it.
     #[inline]
     fn start(&self, out: &mut String) {
-        let Family { definition, prefix, has_constant, .. } = self.family;
-        if self.labels.is_empty() && !has_constant {
-            out.push_str(&definition.name);
-            out.push(' ');
+        let Family { definition, prefix, .. } = self.family;
+        if self.labels.is_empty() {
+            self.start_suffixed_with(out, &definition.name, "");
             return;
         }
+        out.reserve(prefix.len() + self.labels.len() + LINE_END_BYTES);
         out.push_str(prefix);
-        if *has_constant && !self.labels.is_empty() {
-            out.push(',');
-        }
         out.push_str(self.labels);
         out.push_str("} ");
     }
 
+    /// Writes the whole line of a gauge or an observed counter.
+    fn write_float(&self, out: &mut String, number: f64) {
+        self.start(out);
+        number::write_float(out, number);
+        out.push('\n');
+    }
+
     /// Writes `name_suffix{labels} `; the name is that of the family in OpenMetrics.
     fn start_suffixed(&self, out: &mut String, suffix: &str) {
-        out.push_str(self.family.definition.family_name());
+        self.start_suffixed_with(out, self.family.definition.family_name(), suffix);
+    }
+
+    fn start_suffixed_with(&self, out: &mut String, name: &str, suffix: &str) {
+        out.push_str(name);
         out.push_str(suffix);
         let is_labelled = self.open_labels(out);
         out.push_str(if is_labelled { "} " } else { " " });

@@ -75,7 +75,7 @@ pub(crate) enum ValueView<'a> {
 impl SeriesSet {
     pub(crate) fn new(definition: Definition, shared: Arc<Shared>) -> Self {
         let column = Column::new(Arc::clone(&shared), definition.shape.clone());
-        let table = Table::new(column, definition.idle_timeout.is_none());
+        let table = Table::new(column, definition.idle_timeout.is_none(), shared.now_ms());
         Self {
             definition,
             shared,

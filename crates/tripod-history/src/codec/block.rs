@@ -351,7 +351,7 @@ fn read_index(index: &[u8], columns: usize, data_start: u64) -> Result<Index, Bl
         symbols.push(text.map_err(|_| CodecError::Malformed("text that is not UTF-8"))?);
     }
     // Kind, number of labels, length of the data, checksum.
-    if columns > reader.left() / 7 {
+    if columns == 0 || columns > reader.left() / 7 {
         return Err(CodecError::Short.into());
     }
     let mut series = Vec::with_capacity(columns);

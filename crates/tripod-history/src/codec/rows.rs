@@ -42,6 +42,12 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
+    /// Every one of so many rows.
+    pub(crate) fn set_all(&mut self, rows: usize) {
+        self.runs.clear();
+        self.runs.push(rows as u32);
+    }
+
     /// Adds the next row.
     pub(crate) fn push(&mut self, present: bool) {
         let last_is_present = self.runs.len() % 2 == 1;

@@ -62,8 +62,9 @@ impl Block {
         let mut series = Vec::new();
         let mut encoder = ColumnEncoder::default();
         let mut tile: [(Presence, Vec<f64>); TILE] = Default::default();
+        let mut places = vec![0; rows.len()];
         for (number, columns) in table.chunks(TILE).enumerate() {
-            gather(rows, number * TILE, columns.len(), &mut tile);
+            gather(rows, &mut places, number * TILE, &mut tile[..columns.len()]);
             for (column, (presence, values)) in columns.iter().zip(&tile) {
                 let Some(column) = column.as_ref().filter(|_| !values.is_empty()) else { continue };
                 let fill = |out: &mut Vec<u8>| encoder.encode(values, out);
@@ -258,6 +259,13 @@ impl Block {
         }
     }
 
+    /// Reads the bytes of all columns, to go through them in any order.
+    pub(super) fn load(&self, disk: &dyn Disk) -> Result<Loaded<'_>, ReadError> {
+        let last = &self.extents[self.extents.len() - 1];
+        let start = self.extents[0].start;
+        Ok(Loaded { block: self, start, bytes: self.bytes_at(disk, start..last.range().end)? })
+    }
+
     /// Turns the block back into rows, leaving out those up to `after_ms`.
     pub(super) fn rows(&self, disk: &dyn Disk, after_ms: i64) -> Result<Rows, ReadError> {
         let first = self.times.partition_point(|time| *time <= after_ms);
@@ -280,15 +288,51 @@ impl Block {
     }
 }
 
-/// Transposes a few neighbouring slots of all rows.
-fn gather(rows: &[Arc<Row>], first: usize, count: usize, tile: &mut [(Presence, Vec<f64>); TILE]) {
+/// A block and the bytes of its columns.
+#[derive(Debug)]
+pub(super) struct Loaded<'a> {
+    block: &'a Block,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Loaded<'_> {
+    pub(super) fn column(&self, number: u32) -> Result<(Presence, Vec<f64>), ReadError> {
+        let extent = &self.block.extents[number as usize];
+        let range = extent.range();
+        let own = (range.start - self.start) as usize..(range.end - self.start) as usize;
+        let decoded = extent.decode(&self.bytes[own], self.block.times.len());
+        decoded.or_else(|_| self.block.damage())
+    }
+}
+
+/// Transposes a few neighbouring slots of all rows, from `first` on. `places` is for
+/// [`Row::get_next`].
+fn gather(
+    rows: &[Arc<Row>],
+    places: &mut [usize],
+    first: usize,
+    tile: &mut [(Presence, Vec<f64>)],
+) {
     for (presence, values) in tile.iter_mut() {
+        values.clear();
+        presence.set_all(rows.len());
+    }
+    // Nearly always every series has a value in every row.
+    let slots = first..first + tile.len();
+    let full = rows.iter().take_while(|row| {
+        let Some(cells) = row.full(slots.clone()) else { return false };
+        tile.iter_mut().zip(cells).for_each(|((_, values), cell)| values.push(*cell));
+        true
+    });
+    if full.count() == rows.len() {
+        return;
+    }
+    for (slot, (presence, values)) in slots.zip(tile) {
         presence.clear();
         values.clear();
-    }
-    for row in rows {
-        for (place, (presence, values)) in tile[..count].iter_mut().enumerate() {
-            let value = row.get((first + place) as u32);
+        for (row, place) in rows.iter().zip(places.iter_mut()) {
+            let value = row.get_next(slot as u32, place);
             presence.push(value.is_some());
             values.extend(value);
         }

@@ -15,18 +15,28 @@ use super::open::{Finding, LOCK_NAME, set_aside};
 use super::{Store, lock, merge, read, write};
 
 impl Store {
+    /// Makes up for a lock that could not be had when the directory was opened.
+    pub(super) fn take_lock(&self, pipeline: &mut Pipeline) -> Result<(), FlushError> {
+        let Some(dir) = self.dir.as_ref().filter(|_| pipeline.dir_lock.is_none()) else {
+            return Ok(());
+        };
+        let path = dir.join(LOCK_NAME);
+        let locked = match self.disk.create_dir(dir) {
+            Ok(()) => self.disk.lock(&path),
+            Err(error) => Err(TryLockError::Error(error)),
+        };
+        let blocks_waiting = self.waiting().len();
+        pipeline.dir_lock = Some(locked.map_err(|error| match error {
+            TryLockError::WouldBlock => FlushError::InUse { path: dir.clone() },
+            TryLockError::Error(source) => FlushError::Io { path, source, blocks_waiting },
+        })?);
+        Ok(())
+    }
+
     /// Writes every block that is in memory, if there is a directory.
-    pub(super) fn write_waiting(
-        &self,
-        pipeline: &mut Pipeline,
-        done: &mut Maintained,
-    ) -> Result<(), FlushError> {
+    pub(super) fn write_waiting(&self, done: &mut Maintained) -> Result<(), FlushError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let waiting = self.waiting();
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        self.take_lock(pipeline, dir, waiting.len())?;
         for (number, block) in waiting.iter().enumerate() {
             let left = waiting.len() - number;
             self.write_block(dir, block, done).map_err(|source| FlushError::Io {
@@ -41,28 +51,6 @@ impl Store {
     fn waiting(&self) -> Vec<Arc<Block>> {
         let shelves = read(&self.shelves);
         shelves.blocks().filter(|block| block.memory_bytes() > 0).cloned().collect()
-    }
-
-    /// Makes up for a lock that could not be had when the directory was opened.
-    fn take_lock(
-        &self,
-        pipeline: &mut Pipeline,
-        dir: &Path,
-        blocks_waiting: usize,
-    ) -> Result<(), FlushError> {
-        if pipeline.dir_lock.is_some() {
-            return Ok(());
-        }
-        let path = dir.join(LOCK_NAME);
-        let locked = match self.disk.create_dir(dir) {
-            Ok(()) => self.disk.lock(&path),
-            Err(error) => Err(TryLockError::Error(error)),
-        };
-        pipeline.dir_lock = Some(locked.map_err(|error| match error {
-            TryLockError::WouldBlock => FlushError::InUse { path: dir.to_owned() },
-            TryLockError::Error(source) => FlushError::Io { path, source, blocks_waiting },
-        })?);
-        Ok(())
     }
 
     /// Puts a block into its file, whole or not at all.
@@ -153,21 +141,23 @@ impl Store {
     }
 
     /// Removes blocks by age, and the oldest beyond the limits. `waiting_bytes` are taken in memory
-    /// by rows without a block.
-    pub(super) fn expire(&self, now_ms: i64, waiting_bytes: usize, done: &mut Maintained) {
-        let (old, rest) = {
-            let shelves = read(&self.shelves);
-            let aged = shelves.tiers.iter().flat_map(|shelf| {
-                let oldest_ms = now_ms.saturating_sub(shelf.keep_ms);
-                shelf.blocks.iter().map(move |block| (block.span().to_ms < oldest_ms, block))
-            });
-            let (old, rest): (Vec<_>, Vec<_>) =
-                aged.map(|(old, block)| (old, Arc::clone(block))).partition(|(old, _)| *old);
-            let blocks = |blocks: Vec<(bool, Arc<Block>)>| -> Vec<Arc<Block>> {
-                blocks.into_iter().map(|(_, block)| block).collect()
-            };
-            (blocks(old), blocks(rest))
-        };
+    /// by rows without a block. Files stay unless they may be written: they could be another's.
+    pub(super) fn expire(
+        &self,
+        now_ms: i64,
+        waiting_bytes: usize,
+        may_write: bool,
+        done: &mut Maintained,
+    ) {
+        let (mut old, mut rest) = (Vec::new(), Vec::new());
+        for shelf in &read(&self.shelves).tiers {
+            let oldest_ms = now_ms.saturating_sub(shelf.keep_ms);
+            let mine = shelf.blocks.iter().filter(|block| may_write || block.memory_bytes() > 0);
+            for block in mine {
+                let list = if block.span().to_ms < oldest_ms { &mut old } else { &mut rest };
+                list.push(Arc::clone(block));
+            }
+        }
         let excess = self.excess(rest, waiting_bytes);
         done.blocks_expired += old.len();
         done.blocks_dropped += excess.len();

@@ -101,13 +101,18 @@ impl Store {
             return Ok(done);
         }
         pipeline.flushed_ms = Some(now_ms);
-        self.set_damaged_aside(&mut done);
+        let locked = self.take_lock(&mut pipeline);
+        let may_write = locked.is_ok();
+        if may_write {
+            self.set_damaged_aside(&mut done);
+        }
         self.seal(&mut pipeline, now_ms, all);
-        let written =
-            self.write_waiting(&mut pipeline, &mut done).and_then(|()| self.merge_files(&mut done));
+        let written = locked
+            .and_then(|()| self.write_waiting(&mut done))
+            .and_then(|()| self.merge_files(&mut done));
         let waiting_bytes =
             pipeline.downsamplers.iter().map(|downsampler| downsampler.waiting_bytes()).sum();
-        self.expire(now_ms, waiting_bytes, &mut done);
+        self.expire(now_ms, waiting_bytes, may_write, &mut done);
         lock(&self.catalog).purge();
         let mut counts = lock(&self.counts);
         counts.flush_failures += u64::from(written.is_err());

@@ -42,13 +42,27 @@ pub(super) fn merge(disk: &dyn Disk, group: &[Arc<Block>]) -> Result<Block, Read
         ..first.descriptor
     };
     let times: Box<[i64]> = group.iter().flat_map(|block| block.times.iter().copied()).collect();
-    let series = gather(disk, group)?;
+    // Their bytes all at once, the values of one series at a time: the whole group decoded would be
+    // several times the size of the block that it becomes.
+    let mut loaded = Vec::with_capacity(group.len());
+    let mut first_row = 0;
+    for block in group {
+        loaded.push((block.load(disk)?, first_row));
+        first_row += block.times.len() as u32;
+    }
 
+    let series = places(group);
     let mut writer = BlockWriter::new();
     let mut encoder = ColumnEncoder::default();
-    let (mut presence, mut values) = (Presence::default(), Vec::new());
-    for (column, points) in &series {
-        fill(points, times.len(), &mut presence, &mut values);
+    let (mut points, mut presence, mut values) = (Vec::new(), Presence::default(), Vec::new());
+    for (column, places) in &series {
+        points.clear();
+        for &(block, number) in places {
+            let (loaded, first_row) = &loaded[block as usize];
+            let (presence, values) = loaded.column(number)?;
+            points.extend(presence.rows().map(|row| first_row + row as u32).zip(values));
+        }
+        fill(&mut points, times.len(), &mut presence, &mut values);
         writer.push(&column.labels, column.kind, &presence, |out| encoder.encode(&values, out));
     }
     let (bytes, extents) = writer.finish(&descriptor, &times);
@@ -56,39 +70,36 @@ pub(super) fn merge(disk: &dyn Disk, group: &[Arc<Block>]) -> Result<Block, Read
     Ok(Block::in_memory(descriptor, times, columns, extents, bytes))
 }
 
-type Series = Vec<(Column, Vec<(u32, f64)>)>;
-
-/// The points of each series in all blocks, with the rows of the merged block.
-fn gather(disk: &dyn Disk, group: &[Arc<Block>]) -> Result<Series, ReadError> {
-    let mut series: Series = Vec::new();
-    let mut places: HashMap<usize, usize> = HashMap::new();
-    let mut first_row = 0;
-    for block in group {
-        let all: Vec<u32> = (0..block.series.len() as u32).collect();
-        block.read(disk, &all, |number, presence, values| {
-            let column = &block.series[number as usize];
-            let place = *places.entry(column.key()).or_insert_with(|| {
+/// Each series, and where it is: numbers of a block of the group and of a column in it.
+fn places(group: &[Arc<Block>]) -> Vec<(Column, Vec<(u32, u32)>)> {
+    let mut series: Vec<(Column, Vec<(u32, u32)>)> = Vec::new();
+    let mut known: HashMap<usize, usize> = HashMap::new();
+    for (block_number, block) in group.iter().enumerate() {
+        for (number, column) in block.series.iter().enumerate() {
+            let place = *known.entry(column.key()).or_insert_with(|| {
                 series.push((column.clone(), Vec::new()));
                 series.len() - 1
             });
-            let rows = presence.rows().map(|row| first_row + row as u32);
-            series[place].1.extend(rows.zip(values.iter().copied()));
-        })?;
-        first_row += block.times.len() as u32;
-    }
-    for (_, points) in &mut series {
-        // Only a series that was retired and registered anew is twice in a block.
-        if !points.is_sorted_by(|one, next| one.0 < next.0) {
-            points.sort_by_key(|(row, value)| (*row, is_stale(*value)));
-            points.dedup_by_key(|(row, _)| *row);
+            series[place].1.push((block_number as u32, number as u32));
         }
     }
-    Ok(series)
+    series
 }
 
-fn fill(points: &[(u32, f64)], rows: usize, presence: &mut Presence, values: &mut Vec<f64>) {
-    presence.clear();
+/// Splits points into values and the rows they are in.
+fn fill(points: &mut Vec<(u32, f64)>, rows: usize, presence: &mut Presence, values: &mut Vec<f64>) {
+    // Only a series that was retired and registered anew is twice in a block.
+    if !points.is_sorted_by(|one, next| one.0 < next.0) {
+        points.sort_by_key(|(row, value)| (*row, is_stale(*value)));
+        points.dedup_by_key(|(row, _)| *row);
+    }
     values.clear();
+    if points.len() == rows {
+        presence.set_all(rows);
+        values.extend(points.iter().map(|(_, value)| *value));
+        return;
+    }
+    presence.clear();
     let mut points = points.iter().peekable();
     for row in 0..rows as u32 {
         let point = points.next_if(|(own, _)| *own == row);

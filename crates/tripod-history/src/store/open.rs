@@ -105,18 +105,22 @@ pub(super) fn open(dir: &Path, config: &StoreConfig, disk: &dyn Disk) -> Result<
             Some("block") => match load(&path, disk, &mut catalog) {
                 Ok(block) => shelve(&mut shelves, block),
                 Err(LoadError::Newer(version)) => return Err(OpenError::Newer { path, version }),
-                Err(LoadError::Damaged(why)) => findings.push(set_aside(disk, &path, why)),
-                Err(LoadError::Unreadable(why)) => {
+                Err(LoadError::Damaged(why)) if dir_lock.is_some() => {
+                    findings.push(set_aside(disk, &path, why));
+                }
+                Err(LoadError::Damaged(why) | LoadError::Unreadable(why)) => {
                     findings.push(Finding { path, set_aside: None, why });
                 }
             },
             _ => {}
         }
     }
-    remove_merged(&mut shelves, disk);
+    remove_merged(&mut shelves, dir_lock.as_ref().map(|_| disk));
     shelves.tiers.iter_mut().for_each(share_series);
     let damaged = (findings.len() - unlocked) as u64;
-    let sequences = shelves.tiers.iter().map(next_sequence).collect();
+    // Without the lock another process may write blocks meanwhile, with the numbers that come next.
+    let ahead = if dir_lock.is_some() { 0 } else { 1 << 32 };
+    let sequences = shelves.tiers.iter().map(|shelf| next_sequence(shelf) + ahead).collect();
     let downsamplers = derive_again(&shelves, config, disk);
     Ok(Opened { shelves, catalog, downsamplers, sequences, dir_lock, findings, damaged })
 }
@@ -215,14 +219,15 @@ fn shelve(shelves: &mut Shelves, block: Block) {
     shelves.tiers[tier].insert(Arc::new(block));
 }
 
-/// Removes blocks that a crash has left beside the one they were merged into.
-fn remove_merged(shelves: &mut Shelves, disk: &dyn Disk) {
+/// Removes blocks that a crash has left beside the one they were merged into, and if there is a disk
+/// that may be written, their files.
+fn remove_merged(shelves: &mut Shelves, disk: Option<&dyn Disk>) {
     for shelf in &mut shelves.tiers {
         let all = shelf.blocks.clone();
         shelf.blocks.retain(|block| {
             let merged = all.iter().any(|other| other.contains(block));
-            if merged && let Some(path) = block.file() {
-                // If it stays, the merged one still hides it.
+            if merged && let (Some(disk), Some(path)) = (disk, block.file()) {
+                // If it stays, the next opening finds it again.
                 let _ = disk.remove(&path);
             }
             !merged

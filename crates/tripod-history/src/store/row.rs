@@ -49,6 +49,24 @@ impl Row {
         }
     }
 
+    /// Like [`Row::get`], for slots that are asked for in ascending order: `place` is kept from one
+    /// to the next, 0 at first.
+    pub(super) fn get_next(&self, slot: u32, place: &mut usize) -> Option<f64> {
+        let Cells::Sparse(entries) = &self.cells else { return self.get(slot) };
+        while entries.get(*place).is_some_and(|(own, _)| *own < slot) {
+            *place += 1;
+        }
+        entries.get(*place).filter(|(own, _)| *own == slot).map(|(_, value)| *value)
+    }
+
+    /// The values of neighbouring slots, if every slot of the row has one.
+    pub(super) fn full(&self, slots: std::ops::Range<usize>) -> Option<&[f64]> {
+        match &self.cells {
+            Cells::Dense { values, present: None } => values.get(slots),
+            _ => None,
+        }
+    }
+
     /// Calls `visit` with each slot that has a value, ascending.
     pub(super) fn for_each(&self, mut visit: impl FnMut(u32, f64)) {
         match &self.cells {
@@ -127,8 +145,10 @@ mod tests {
             let mut seen = Vec::new();
             row.for_each(|slot, value| seen.push((slot, value)));
             prop_assert_eq!(seen, expected.clone().into_iter().collect::<Vec<_>>());
+            let mut place = 0;
             for slot in 0..width as u32 + 70 {
                 prop_assert_eq!(row.get(slot), expected.get(&slot).copied());
+                prop_assert_eq!(row.get_next(slot, &mut place), expected.get(&slot).copied());
             }
         }
     }

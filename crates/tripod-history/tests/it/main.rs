@@ -2,3 +2,7 @@
 
 mod compression;
 mod directory;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "promql")]
+mod promql;

@@ -17,7 +17,7 @@ use super::chunk::Chunk;
 use super::group::Group;
 use crate::sync::Arc;
 
-/// The table: `entries` are `len` pointers that live as long as `OWNED` does not change them.
+/// The table: `len` pointers from `entries` on.
 struct Table {
     entries: Cell<*const *const Chunk>,
     len: Cell<usize>,
@@ -26,13 +26,13 @@ struct Table {
 thread_local! {
     static TABLE: Table =
         const { Table { entries: Cell::new(ptr::null()), len: Cell::new(0) } };
-    static OWNED: RefCell<Owned> = const { RefCell::new(Owned { chunks: Vec::new(), entries: Vec::new() }) };
+    static OWNED: RefCell<Owned> = const { RefCell::new(Owned::new()) };
 }
 
 /// What the table leads to.
 struct Owned {
     chunks: Vec<(Arc<Group>, Arc<Chunk>)>,
-    /// The storage of the table: a pointer for each group number, or null.
+    /// A pointer for each group number, or null.
     entries: Vec<*const Chunk>,
 }
 
@@ -41,24 +41,23 @@ struct Owned {
 /// `write` only loads and stores cells.
 #[inline(always)]
 pub(super) fn with_chunk(group: usize, write: impl FnOnce(&Chunk)) -> bool {
-    TABLE.with(|table| {
-        if group >= table.len.get() {
-            return false;
+    // The compiler puts `with` in place only if as little as this is done in it.
+    let (entries, len) = TABLE.with(|table| (table.entries.get(), table.len.get()));
+    if group >= len {
+        return false;
+    }
+    // SAFETY: `entries` points to `len` pointers, in the vector of this thread's `OWNED`; whoever
+    // changes that vector empties the table first. `group` is less than `len`.
+    let chunk = unsafe { *entries.add(group) };
+    // SAFETY: an entry is null or leads to a chunk in the list of `OWNED`, which is not changed while
+    // `write` runs: only `adopt` and the end of the thread change it.
+    match unsafe { chunk.as_ref() } {
+        Some(chunk) => {
+            write(chunk);
+            true
         }
-        // SAFETY: `entries` points to `len` pointers, in the vector of `OWNED` that belongs to the
-        // same thread; whoever changes that vector changes both cells before anything else runs on
-        // the thread. `group` is less than `len`.
-        let chunk = unsafe { *table.entries.get().add(group) };
-        // SAFETY: an entry is null or leads to a chunk in the list of `OWNED`, which is not changed
-        // while `write` runs: only `adopt` and the end of the thread change it.
-        match unsafe { chunk.as_ref() } {
-            Some(chunk) => {
-                write(chunk);
-                true
-            }
-            None => false,
-        }
-    })
+        None => false,
+    }
 }
 
 /// Makes the calling thread the owner of a chunk of `group`; it must not own one yet.
@@ -72,6 +71,8 @@ pub(super) fn adopt(group: &Arc<Group>) -> Option<Arc<Chunk>> {
             owned.let_go_of_ended();
             let chunk = group.adopt();
             owned.chunks.push((Arc::clone(group), Arc::clone(&chunk)));
+            // Nothing leads to the entries while they may move.
+            publish(&[]);
             let number = group.number() as usize;
             if owned.entries.len() <= number {
                 owned.entries.resize(number + 1, ptr::null());
@@ -84,6 +85,7 @@ pub(super) fn adopt(group: &Arc<Group>) -> Option<Arc<Chunk>> {
         .flatten()
 }
 
+/// Lets the table lead to `entries`.
 fn publish(entries: &[*const Chunk]) {
     TABLE.with(|table| {
         table.entries.set(entries.as_ptr());
@@ -92,9 +94,13 @@ fn publish(entries: &[*const Chunk]) {
 }
 
 impl Owned {
+    const fn new() -> Self {
+        Self { chunks: Vec::new(), entries: Vec::new() }
+    }
+
     /// Frees the chunks of collectors that are gone.
     fn let_go_of_ended(&mut self) {
-        let Self { chunks, entries } = self;
+        let Self { chunks, entries, .. } = self;
         chunks.retain(|(group, _)| {
             let has_ended = group.has_ended();
             if has_ended {

@@ -1,25 +1,28 @@
 //! What a thread remembers of label values, so that looking them up again takes no lock.
 //!
-//! A cache has room for a few hundred label sets. An entry is right for as long as its family is of
-//! the generation in which it was found; a family enters a new one when a series of it is about to
-//! be removed. Values are compared in full, never only by hash.
+//! A cache has room for 512 label sets. An entry is right for as long as its family is of the
+//! generation in which it was found; a family enters a new one when a series of it is about to be
+//! removed. Values are compared in full, never only by hash.
 //!
 //! In families that remove idle series, a thread says in its [`Busy`] flag that it is about to write
 //! to a series that it remembers. The one who removes first starts a new generation and then looks
 //! at the flags; so either the thread sees the new generation, or it is seen and waited for. Both
 //! sides put a `SeqCst` fence between their store and their load.
 
-use std::cell::RefCell;
+mod key;
+mod thread;
+
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use foldhash::fast::RandomState;
-
+use self::key::{Key, Remembered};
 use super::values::OwnedCell;
 
-/// Sets of two entries each.
+/// Sets of label sets whose hashes end alike.
 const SETS: usize = 128;
+/// Label sets of a set; with 16 bytes for each, a set is a cache line.
+const WAYS: usize = 4;
 
 /// Whether a thread is writing to a series that it remembers.
 #[derive(Debug, Default)]
@@ -41,75 +44,69 @@ pub(super) struct Family<'a> {
     pub(super) removes: bool,
 }
 
+/// The memory of one thread.
 struct Cache {
-    hasher: RandomState,
-    sets: Box<[[Option<Entry>; 2]]>,
+    seed: u64,
+    sets: Box<[[Place; WAYS]]>,
     busy: Arc<Busy>,
+}
+
+/// One label set, or room for one.
+#[derive(Default)]
+struct Place {
+    hash: u64,
+    entry: Option<Box<Entry>>,
 }
 
 struct Entry {
     family: u64,
     generation: u64,
-    hash: u64,
-    /// Each value behind its length.
-    values: Box<[u8]>,
+    values: Remembered,
     cell: OwnedCell,
-}
-
-thread_local! {
-    static CACHE: RefCell<Option<Cache>> = const { RefCell::new(None) };
 }
 
 /// Runs `write` on the cell of these values if this thread remembers it.
 ///
 /// Hands `write` back where it does not.
 #[inline]
-pub(super) fn with_remembered<R, F: FnOnce(&OwnedCell) -> R>(
+pub(super) fn with_remembered<F: FnOnce(&OwnedCell)>(
     family: Family<'_>,
     values: &[&str],
     write: F,
-) -> Result<R, F> {
+) -> Result<(), F> {
     let mut write = Some(write);
-    let found = CACHE.try_with(|cache| {
-        let cache = cache.try_borrow().ok()?;
-        let cache = cache.as_ref()?;
-        let hash = hash(&cache.hasher, family.id, values);
-        let set = &cache.sets[hash as usize % SETS];
-        let entry = set.iter().flatten().find(|entry| entry.is_of(family.id, hash, values))?;
+    thread::with_cache(|cache| {
+        let key = Key::new(cache.seed ^ family.id, values);
+        let Some(entry) = cache.find(family.id, &key, values) else { return };
         if family.removes {
             cache.busy.0.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
         }
-        let is_right = family.generation.load(Ordering::Acquire) == entry.generation;
-        let written = is_right.then(|| write.take().map(|write| write(&entry.cell))).flatten();
+        if family.generation.load(Ordering::Acquire) == entry.generation {
+            // It is there: this is the only place that takes it.
+            if let Some(write) = write.take() {
+                write(&entry.cell);
+            }
+        }
         if family.removes {
             cache.busy.0.store(false, Ordering::Release);
         }
-        written
     });
-    match found {
-        Ok(Some(written)) => Ok(written),
-        _ => Err(write.expect("it is called only where there is an answer")),
-    }
+    write.map_or(Ok(()), Err)
 }
 
 /// Remembers a cell that was found while the family was of `generation`.
 pub(super) fn remember(family: u64, generation: u64, values: &[&str], cell: OwnedCell) {
-    // What is forgotten is dropped outside of the borrow.
-    let _forgotten = CACHE.try_with(|cache| {
-        let mut cache = cache.try_borrow_mut().ok()?;
-        let cache = cache.get_or_insert_with(Cache::new);
-        let hash = hash(&cache.hasher, family, values);
-        let set = &mut cache.sets[hash as usize % SETS];
-        let is_same = |entry: &Option<Entry>| {
-            entry.as_ref().is_some_and(|entry| entry.is_of(family, hash, values))
-        };
-        let place = set.iter().position(|entry| entry.is_none() || is_same(entry)).unwrap_or(1);
-        let entry = Entry { family, generation, hash, values: flat(values), cell };
-        let forgotten = set[place].replace(entry);
-        // The newest first: the other one is the next to be forgotten.
-        set.swap(0, place);
-        forgotten
+    // What is forgotten is dropped when the cache is not borrowed any more.
+    let _forgotten = thread::with_own_cache(|cache| {
+        let key = Key::new(cache.seed ^ family, values);
+        let set = &mut cache.sets[key.hash() as usize % SETS];
+        let is_same = |place: &Place| place.leads_to(family, &key, values).is_some();
+        let place = set.iter().position(|place| place.entry.is_none() || is_same(place));
+        // The newest stands first, so the last is the one that was found longest ago.
+        set[..=place.unwrap_or(WAYS - 1)].rotate_right(1);
+        let entry = Entry { family, generation, values: key.remember(values), cell };
+        std::mem::replace(&mut set[0], Place { hash: key.hash(), entry: Some(Box::new(entry)) })
     });
 }
 
@@ -142,95 +139,23 @@ impl Cache {
     fn new() -> Self {
         let busy = Arc::new(Busy::default());
         flags().push(Arc::downgrade(&busy));
-        let sets = std::iter::repeat_with(|| [const { None }; 2]).take(SETS).collect();
-        Self { hasher: RandomState::default(), sets, busy }
+        let sets = std::iter::repeat_with(Default::default).take(SETS).collect();
+        // Who chooses label values is not to choose which of them push each other out.
+        let seed = foldhash::fast::RandomState::default().hash_one(0_u64);
+        Self { seed, sets, busy }
     }
-}
 
-impl Entry {
     #[inline]
-    fn is_of(&self, family: u64, hash: u64, values: &[&str]) -> bool {
-        self.hash == hash && self.family == family && is_flat(&self.values, values)
+    fn find(&self, family: u64, key: &Key, values: &[&str]) -> Option<&Entry> {
+        let set = &self.sets[key.hash() as usize % SETS];
+        set.iter().find_map(|place| place.leads_to(family, key, values))
     }
 }
 
-#[inline]
-fn hash(hasher: &RandomState, family: u64, values: &[&str]) -> u64 {
-    use std::hash::Hasher;
-    let mut state = hasher.build_hasher();
-    state.write_u64(family);
-    values.iter().for_each(|value| state.write(value.as_bytes()));
-    state.finish()
-}
-
-fn flat(values: &[&str]) -> Box<[u8]> {
-    let mut bytes = Vec::with_capacity(values.iter().map(|value| 8 + value.len()).sum());
-    for value in values {
-        bytes.extend((value.len() as u64).to_le_bytes());
-        bytes.extend(value.as_bytes());
-    }
-    bytes.into()
-}
-
-/// Whether `bytes` is what [`flat`] makes of `values`.
-#[inline]
-fn is_flat(bytes: &[u8], values: &[&str]) -> bool {
-    let mut rest = bytes;
-    for value in values {
-        let Some((length, tail)) = rest.split_first_chunk::<8>() else { return false };
-        if u64::from_le_bytes(*length) != value.len() as u64 {
-            return false;
-        }
-        let Some((own, tail)) = tail.split_at_checked(value.len()) else { return false };
-        if !is_same(own, value.as_bytes()) {
-            return false;
-        }
-        rest = tail;
-    }
-    rest.is_empty()
-}
-
-/// Whether two texts of one length are equal; quicker than a call of `memcmp` for short ones, which
-/// label values are.
-#[inline]
-fn is_same(a: &[u8], b: &[u8]) -> bool {
-    if let (Some(a_first), Some(b_first)) = (a.first_chunk::<8>(), b.first_chunk::<8>()) {
-        // What is between the ends of a longer one is compared by the usual way.
-        return a_first == b_first
-            && a.last_chunk::<8>() == b.last_chunk()
-            && (a.len() <= 16 || a == b);
-    }
-    if let (Some(a_first), Some(b_first)) = (a.first_chunk::<4>(), b.first_chunk::<4>()) {
-        return a_first == b_first && a.last_chunk::<4>() == b.last_chunk();
-    }
-    // Three bytes at most: the first, the last, and the one in the middle are all there are.
-    a.first() == b.first() && a.last() == b.last() && a.get(1) == b.get(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_compared_one_by_one() {
-        let sets: [&[&str]; 6] = [&[], &[""], &["a", "bc"], &["ab", "c"], &["abc", ""], &["a"]];
-        for a in sets {
-            for b in sets {
-                assert_eq!(is_flat(&flat(a), b), a == b, "{a:?} {b:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_byte_of_a_text_counts() {
-        for length in 0..40 {
-            let text = vec![b'x'; length];
-            assert!(is_same(&text, &text.clone()));
-            for place in 0..length {
-                let mut other = text.clone();
-                other[place] = b'y';
-                assert!(!is_same(&text, &other), "byte {place} of {length}");
-            }
-        }
+impl Place {
+    #[inline]
+    fn leads_to(&self, family: u64, key: &Key, values: &[&str]) -> Option<&Entry> {
+        let entry = self.entry.as_ref().filter(|_| self.hash == key.hash())?;
+        (entry.family == family && key.is(&entry.values, values)).then_some(entry)
     }
 }

@@ -30,15 +30,20 @@ struct Record {
     /// Handles that are held; only changed under the table's lock, so that none can appear while
     /// the series is removed.
     holders: AtomicU32,
-    created_ms: u64,
+    /// In units of [`CREATED_UNIT_MS`] since the table was made.
+    created: u32,
 }
+
+/// How exact the time of creation is. 136 years of it fit in a record.
+const CREATED_UNIT_MS: u64 = 1000;
 
 /// All series of one family.
 #[derive(Debug)]
 pub(super) struct Table {
     hasher: foldhash::fast::RandomState,
     index: HashTable<u32>,
-    records: Pages<Option<Record>>,
+    records: Pages<Record>,
+    made_ms: u64,
     texts: Texts,
     cells: Column,
     observers: BTreeMap<u32, Observer>,
@@ -59,11 +64,12 @@ pub(super) struct Row<'a> {
 }
 
 impl Table {
-    pub(super) fn new(cells: Column, keeps_idle: bool) -> Self {
+    pub(super) fn new(cells: Column, keeps_idle: bool, now_ms: u64) -> Self {
         Self {
             hasher: foldhash::fast::RandomState::default(),
             index: HashTable::new(),
             records: Pages::default(),
+            made_ms: now_ms,
             texts: Texts::default(),
             cells,
             observers: BTreeMap::new(),
@@ -90,17 +96,18 @@ impl Table {
 
     /// Adds a series that is not there yet.
     pub(super) fn insert(&mut self, text: &str, now_ms: u64) -> u32 {
-        let record =
-            Record { text: self.texts.add(text), holders: AtomicU32::new(0), created_ms: now_ms };
+        let created = now_ms.saturating_sub(self.made_ms) / CREATED_UNIT_MS;
+        let created = u32::try_from(created).unwrap_or(u32::MAX);
+        let record = Record { text: self.texts.add(text), holders: AtomicU32::new(0), created };
         let idle = Idle { fingerprint: 0, since_ms: now_ms, is_retiring: false };
         let position = match self.free.pop() {
             Some(position) => {
-                *self.records.get_mut(position) = Some(record);
+                *self.records.get_mut(position) = record;
                 self.cells.renew(position);
                 position
             }
             None => {
-                let position = self.records.push(Some(record));
+                let position = self.records.push(record);
                 self.cells.push();
                 position
             }
@@ -111,10 +118,7 @@ impl Table {
             self.idle[position as usize] = idle;
         }
         let Self { hasher, index, records, texts, .. } = self;
-        let hash_of = |position: &u32| {
-            let record = records.get(*position).as_ref();
-            hasher.hash_one(record.map_or("", |record| texts.get(record.text)))
-        };
+        let hash_of = |position: &u32| hasher.hash_one(texts.get(records.get(*position).text));
         index.insert_unique(hasher.hash_one(text), position, hash_of);
         position
     }
@@ -125,15 +129,16 @@ impl Table {
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == position) {
             entry.remove();
         }
-        if let Some(record) = self.records.get_mut(position).take() {
-            self.texts.remove(record.text);
-        }
+        let text = std::mem::replace(&mut self.records.get_mut(position).text, TextRef::NONE);
+        self.texts.remove(text);
         self.cells.clear(position);
         self.free.push(position);
     }
 
+    #[inline]
     pub(super) fn cell(&self, position: u32) -> Option<Cell<'_>> {
-        (!self.observers.contains_key(&position)).then(|| self.cells.get(position))
+        let is_observed = !self.observers.is_empty() && self.observers.contains_key(&position);
+        (!is_observed).then(|| self.cells.get(position))
     }
 
     pub(super) fn observers(&self) -> &BTreeMap<u32, Observer> {
@@ -145,12 +150,13 @@ impl Table {
         self.observers.insert(position, observer)
     }
 
+    #[inline]
     pub(super) fn row(&self, position: u32) -> Option<Row<'_>> {
-        let record = self.records.get(position).as_ref()?;
-        Some(Row {
+        let record = self.records.get(position);
+        (record.text != TextRef::NONE).then(|| Row {
             position,
             text: self.texts.get(record.text),
-            created_ms: record.created_ms,
+            created_ms: self.made_ms + u64::from(record.created) * CREATED_UNIT_MS,
             cell: self.cell(position),
         })
     }
@@ -179,13 +185,11 @@ impl Table {
     }
 
     fn holders(&self, position: u32) -> &AtomicU32 {
-        let record = self.records.get(position).as_ref();
-        &record.expect("a series that is held is not removed").holders
+        &self.records.get(position).holders
     }
 
     fn text(&self, position: u32) -> &str {
-        let record = self.records.get(position).as_ref();
-        record.map_or("", |record| self.texts.get(record.text))
+        self.texts.get(self.records.get(position).text)
     }
 }
 

@@ -4,12 +4,17 @@
 const BLOCK_BYTES: usize = 16 * 1024;
 
 /// Where a text is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TextRef {
     block: u32,
     start: u16,
     /// Of the texts that share a block; a text alone in its block ends where the block does.
     len: u16,
+}
+
+impl TextRef {
+    /// Stands for no text.
+    pub(super) const NONE: Self = Self { block: u32::MAX, start: 0, len: 0 };
 }
 
 /// Texts in blocks; a block is freed when its last text is removed.

@@ -108,4 +108,7 @@ fn contents_that_cannot_be_are_refused_though_the_checksums_are_right() {
     assert!(Parsed::new(&write(Span::new(1000, 1999), 1, &times, false)).is_err());
     assert!(Parsed::new(&write(Span::new(1000, 2000), 2, &times, false)).is_err());
     assert!(Parsed::new(&write(Span::new(0, 9), 1, &[], false)).is_err());
+    let covers = Span::new(0, 9);
+    let descriptor = Descriptor { step_ms: 1, sequence_first: 1, sequence_last: 1, covers };
+    assert!(Parsed::new(&BlockWriter::new().finish(&descriptor, &[5]).0).is_err());
 }

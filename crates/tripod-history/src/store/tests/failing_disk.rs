@@ -43,12 +43,18 @@ fn a_read_only_directory_is_served_and_a_finding() {
     assert_eq!(store.stats().blocks_damaged, 0);
     assert!(!run(&store, 21..=40).is_empty());
     assert_eq!(points(&store, "count", 0, 99_000, 0).len(), 40);
+    // Who has no lock removes nothing, however old it is.
+    assert!(store.flush(9_000_000).is_err());
+    assert_eq!(store.stats().remove_failures, 0);
+    assert_eq!(points(&store, "count", 0, 20_000, 0).len(), 20);
 
     disk.sim().refuse = None;
-    store.flush(40_000).expect("a directory that can be written again");
+    run(&store, 41..=42);
+    store.flush(42_000).expect("a directory that can be written again");
     drop(store);
-    let (store, _) = open(&disk, small(), 40_000);
-    assert_eq!(points(&store, "count", 0, 99_000, 0).len(), 40);
+    let (store, _) = open(&disk, small(), 42_000);
+    assert_eq!(points(&store, "count", 0, 20_000, 0).len(), 20);
+    assert_eq!(points(&store, "count", 41_000, 99_000, 0).len(), 2);
 }
 
 #[test]
@@ -66,4 +72,27 @@ fn what_cannot_be_written_is_dropped_beyond_the_memory_limit_the_oldest_first() 
     let found = points(&store, "count", 0, i64::MAX, 0);
     assert_eq!(found.last().map(|point| point.time_ms), Some(1_000_000));
     assert!(found[0].time_ms > 1000);
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_is_an_error_and_no_damage() {
+    let disk = Arc::new(SimDisk::default());
+    let (store, _) = open(&disk, small(), 0);
+    run(&store, 1..=29);
+    store.flush(29_000).expect("a disk that works");
+    disk.sim().refuse_reads = Some(ErrorKind::TimedOut);
+    let error = store.select(&[], 0, 99_000, 0).expect_err("no reads");
+    assert!(error.to_string().contains(".block"), "{error}");
+    // Merging needs to read, too.
+    assert!(!run(&store, 30..=42).is_empty());
+
+    let opened = Store::open_on(disk.clone(), Path::new(DIR), small(), 42_000);
+    let (blind, findings) = opened.expect("a store without its files");
+    assert!(findings.len() >= 3 && findings.iter().all(|finding| finding.set_aside.is_none()));
+    assert_eq!(blind.stats().blocks_damaged, findings.len() as u64);
+    drop(blind);
+
+    disk.sim().refuse_reads = None;
+    assert_eq!(points(&store, "count", 0, 99_000, 0).len(), 42);
+    assert_eq!(store.stats().blocks_damaged, 0);
 }

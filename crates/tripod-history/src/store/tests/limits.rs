@@ -63,14 +63,36 @@ fn a_query_whose_files_are_merged_away_under_it_finds_all_points() {
     run(&store, 1..=29);
     store.flush(29_000).expect("a disk that works");
     let files = disk.sim().files.clone();
-    let other = Arc::clone(&store);
-    disk.before_next_read(move || {
-        run(&other, 30..=31);
-        assert!(other.flush(31_000).expect("a disk that works").blocks_merged > 0);
+    let mut other = Some(Arc::clone(&store));
+    disk.before_each(move |_| {
+        if let Some(other) = other.take() {
+            run(&other, 30..=31);
+            assert!(other.flush(31_000).expect("a disk that works").blocks_merged > 0);
+        }
     });
     assert_eq!(points(&store, "count", 0, 99_000, 0).len(), 31);
     assert!(files.keys().any(|path| !disk.sim().files.contains_key(path)));
     assert_eq!(store.stats().blocks_damaged, 0);
+}
+
+#[test]
+fn no_file_operation_holds_a_lock_that_a_tick_or_a_query_needs() {
+    let disk = Arc::new(SimDisk::default());
+    let (store, _) = open(&disk, small(), 0);
+    let store = Arc::new(store);
+    let (seen, operations) = std::sync::mpsc::channel();
+    let watched = Arc::downgrade(&store);
+    disk.before_each(move |operation| {
+        let store = watched.upgrade().expect("a store");
+        assert!(store.recording.try_lock().is_ok(), "{operation}");
+        assert!(store.shelves.try_write().is_ok(), "{operation}");
+        assert!(store.catalog.try_lock().is_ok() && store.counts.try_lock().is_ok());
+        seen.send(operation).expect("a receiver");
+    });
+    run(&store, 1..=300);
+    points(&store, "count", 0, 300_000, 0);
+    let operations: std::collections::BTreeSet<_> = operations.try_iter().collect();
+    assert_eq!(operations.len(), 5, "{operations:?}");
 }
 
 #[test]

@@ -14,8 +14,8 @@ type Files = BTreeMap<PathBuf, Vec<u8>>;
 #[derive(Debug, Default)]
 pub(super) struct SimDisk(Mutex<Sim>, Mutex<Option<Hook>>);
 
-/// Something to be done once.
-struct Hook(Box<dyn FnOnce() + Send>);
+/// Something to be done before each operation.
+struct Hook(Box<dyn FnMut(&'static str) + Send>);
 
 impl std::fmt::Debug for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -38,6 +38,8 @@ pub(super) struct Sim {
     pub(super) power_cut_at: Option<usize>,
     /// What every change fails with.
     pub(super) refuse: Option<ErrorKind>,
+    /// What every read fails with.
+    pub(super) refuse_reads: Option<ErrorKind>,
     /// How many bytes fit; a write beyond that ends short.
     pub(super) bytes_max: Option<usize>,
 }
@@ -79,9 +81,17 @@ impl SimDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something just before the next read.
-    pub(super) fn before_next_read(&self, hook: impl FnOnce() + Send + 'static) {
+    /// Does something just before each operation, which is named; not before those it does itself.
+    pub(super) fn before_each(&self, hook: impl FnMut(&'static str) + Send + 'static) {
         *self.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(Hook(Box::new(hook)));
+    }
+
+    fn before(&self, operation: &'static str) {
+        let hook = self.1.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Hook(mut hook)) = hook {
+            hook(operation);
+            *self.1.lock().unwrap_or_else(PoisonError::into_inner) = Some(Hook(hook));
+        }
     }
 
     /// Everything a power cut now could leave.
@@ -105,17 +115,18 @@ impl Disk for SimDisk {
     }
 
     fn read(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
-        let hook = self.1.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Hook(hook)) = hook {
-            hook();
-        }
+        self.before("read");
         let sim = self.sim();
+        if let Some(kind) = sim.refuse_reads {
+            return Err(kind.into());
+        }
         let file = sim.files.get(path).ok_or(ErrorKind::NotFound)?;
         let end = (range.end as usize).min(file.len());
         Ok(file[(range.start as usize).min(end)..end].to_vec())
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.before("write");
         let mut sim = self.sim();
         let was_dark = sim.is_dark();
         let result = sim.change();
@@ -141,6 +152,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.before("rename");
         let mut sim = self.sim();
         sim.change()?;
         let file = sim.files.remove(from).ok_or(ErrorKind::NotFound)?;
@@ -150,6 +162,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.before("remove");
         let mut sim = self.sim();
         sim.change()?;
         sim.files.remove(path).ok_or(ErrorKind::NotFound)?;
@@ -158,6 +171,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        self.before("sync_dir");
         let mut sim = self.sim();
         sim.change()?;
         sim.states.clear();
