@@ -58,7 +58,8 @@ async fn serve(
 
 /// Answers a `GET` for the page; `headers` are those of the request.
 ///
-/// The status is 200, or 500 if an observer of the collector panics. The response has the type of
+/// The status is 200, 500 if an observer of the collector panics, or 503 if the runtime ends. The
+/// response has the type of
 /// hyper, so whatever serves with hyper can send it. If the future is dropped, the page is
 /// made to its end and thrown away.
 ///
@@ -93,6 +94,9 @@ pub async fn answer(collector: &MetricsCollector, headers: &HeaderMap) -> Respon
             let mut response = choice.head();
             *response.body_mut() = Body::from(page);
             response
+        }
+        Err(error) if !error.is_panic() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the runtime is shutting down\n").into_response()
         }
         Ok(Err(_)) | Err(_) => {
             let text = "the page could not be made: an observer panicked\n";

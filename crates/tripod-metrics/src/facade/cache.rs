@@ -11,8 +11,8 @@ use metrics::Key;
 use super::Kind;
 use super::handle::Handle;
 
-/// The most entries of a thread for one recorder.
-const ENTRIES_MAX: usize = 4096;
+/// The most entries of a thread for one recorder: some 200 bytes each.
+const ENTRIES_MAX: usize = 16_384;
 
 /// The most recorders that a thread remembers anything of; one is the rule.
 const RECORDERS_MAX: usize = 8;
@@ -30,7 +30,7 @@ pub(super) struct Asked<'a> {
 #[derive(Debug)]
 struct Entry {
     key: Key,
-    /// The moment of the last look-up.
+    /// The round of the last look-up.
     used: u64,
     handle: Handle,
 }
@@ -40,8 +40,10 @@ struct Entry {
 struct Cache {
     recorder: u64,
     entries: HashTable<Entry>,
-    /// The moment at which old entries were last forgotten.
-    swept: u64,
+    /// The moment of the last look-up.
+    moment: u64,
+    /// How often old entries were forgotten.
+    round: u64,
 }
 
 thread_local! {
@@ -57,10 +59,11 @@ pub(super) fn find(asked: Asked<'_>) -> Option<Handle> {
     let find = |caches: &RefCell<Vec<Cache>>| {
         let mut caches = caches.try_borrow_mut().ok()?;
         let cache = caches.iter_mut().find(|cache| cache.recorder == asked.recorder)?;
-        if cache.swept != asked.moment {
-            forgotten = cache.sweep(asked.moment);
+        if cache.moment != asked.moment {
+            cache.moment = asked.moment;
+            forgotten = cache.sweep();
         }
-        cache.find(asked)
+        cache.find(asked.kind, asked.key)
     };
     CACHES.try_with(find).ok().flatten()
 }
@@ -70,43 +73,49 @@ pub(super) fn remember(asked: Asked<'_>, handle: Handle) {
     let Asked { recorder, key, moment, .. } = asked;
     let remember = |caches: &RefCell<Vec<Cache>>| {
         let mut caches = caches.try_borrow_mut().ok()?;
-        let mut forgotten = Vec::new();
-        let place = match caches.iter().position(|cache| cache.recorder == recorder) {
-            Some(place) => place,
-            None => {
-                if caches.len() == RECORDERS_MAX {
-                    forgotten.push(caches.remove(0));
-                }
-                caches.push(Cache { recorder, entries: HashTable::new(), swept: moment });
-                caches.len() - 1
-            }
-        };
-        let cache = &mut caches[place];
-        if cache.entries.len() >= ENTRIES_MAX {
-            let entries = std::mem::take(&mut cache.entries);
-            forgotten.push(Cache { recorder, entries, swept: moment });
-        }
-        let entry = Entry { key: key.to_retained(), used: moment, handle };
-        cache.entries.insert_unique(hash(key), entry, |entry| hash(&entry.key));
-        Some(forgotten)
+        let known = caches.iter().position(|cache| cache.recorder == recorder);
+        let is_crowded = known.is_none() && caches.len() == RECORDERS_MAX;
+        let displaced = is_crowded.then(|| caches.remove(0));
+        let place = known.unwrap_or_else(|| {
+            caches.push(Cache { recorder, entries: HashTable::new(), moment, round: 0 });
+            caches.len() - 1
+        });
+        Some((displaced, caches[place].insert(key.to_retained(), handle)))
     };
+    // What is forgotten is dropped here, outside of the borrow.
     drop(CACHES.try_with(remember));
 }
 
 impl Cache {
     #[inline]
-    fn find(&mut self, Asked { kind, key, moment, .. }: Asked<'_>) -> Option<Handle> {
+    fn find(&mut self, kind: Kind, key: &Key) -> Option<Handle> {
         let is_it = |entry: &Entry| entry.handle.kind() == kind && entry.key == *key;
         let entry = self.entries.find_mut(hash(key), is_it)?;
-        entry.used = moment;
+        entry.used = self.round;
         Some(entry.handle.clone())
     }
 
-    /// Takes out what was not used since the moment before this one.
+    /// Returns what is forgotten to make room.
+    fn insert(&mut self, key: Key, handle: Handle) -> Vec<Entry> {
+        let mut forgotten = Vec::new();
+        if self.entries.len() >= ENTRIES_MAX {
+            forgotten = self.sweep();
+            if self.entries.len() > ENTRIES_MAX / 2 {
+                // Most are in use. To look through them again and again would be worse.
+                forgotten.extend(std::mem::take(&mut self.entries));
+            }
+        }
+        let entry = Entry { key, used: self.round, handle };
+        self.entries.insert_unique(hash(&entry.key), entry, |entry| hash(&entry.key));
+        forgotten
+    }
+
+    /// Takes out what was not used since the last time.
     #[cold]
-    fn sweep(&mut self, moment: u64) -> Vec<Entry> {
-        self.swept = moment;
-        self.entries.extract_if(|entry| moment.saturating_sub(entry.used) > 1).collect()
+    fn sweep(&mut self) -> Vec<Entry> {
+        let ended = self.round;
+        self.round += 1;
+        self.entries.extract_if(|entry| entry.used < ended).collect()
     }
 }
 

@@ -4,7 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, SystemTime};
 
-use metrics::{Unit, counter, gauge, histogram, with_local_recorder};
+use std::collections::{BTreeMap, HashMap};
+
+use metrics::{
+    Key, Label, Level, Metadata, Recorder, Unit, counter, gauge, histogram, with_local_recorder,
+};
+use proptest::prelude::*;
 use tripod_metrics::MetricsCollector;
 use tripod_metrics::facade::{DEFAULT_HELP, FacadeRecorder};
 
@@ -66,13 +71,18 @@ fn labels_in_another_order_are_the_same_series_and_other_values_are_not() {
     let page = page_of(&recorder, &collector, || {
         counter!("x", "a" => "1", "b" => "2", "c" => "3").increment(1);
         counter!("x", "c" => "3", "a" => "1", "b" => "2").increment(1);
+        // A thread that remembers nothing yet.
+        let record = || counter!("x", "b" => "2", "c" => "3", "a" => "1").increment(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| with_local_recorder(&recorder, record));
+        });
         counter!("y", "x" => "ab", "y" => "c").increment(1);
         counter!("y", "x" => "a", "y" => "bc").increment(2);
         counter!("y", "x" => "a").increment(3);
         counter!("y", "z" => String::from("\"\\\n,é")).increment(4);
         counter!("y").increment(5);
     });
-    assert_eq!(lines(&page, "x_total"), ["x_total{a=\"1\",b=\"2\",c=\"3\"} 2"]);
+    assert_eq!(lines(&page, "x_total"), ["x_total{a=\"1\",b=\"2\",c=\"3\"} 3"]);
     assert_eq!(
         lines(&page, "y_total"),
         [
@@ -298,10 +308,60 @@ fn more_keys_than_a_thread_remembers_are_still_exact() {
     let recorder = FacadeRecorder::builder(&collector).max_series(20_000).build().unwrap();
     let page = page_of(&recorder, &collector, || {
         for _ in 0..2 {
-            (0..6000).for_each(|i: u32| counter!("x", "i" => i.to_string()).increment(1));
+            (0..20_000).for_each(|i: u32| counter!("x", "i" => i.to_string()).increment(1));
         }
     });
     let counts = lines(&page, "x_total{");
-    assert_eq!(counts.len(), 6000);
+    assert_eq!(counts.len(), 20_000);
     assert!(counts.iter().all(|line| line.ends_with("} 2")));
+}
+
+/// A key of the facade: whether it is a gauge, its name, its labels.
+type Drawn = (bool, String, BTreeMap<String, String>);
+
+fn keys() -> impl Strategy<Value = Vec<Drawn>> {
+    let labels =
+        prop::collection::btree_map("[a._-]{0,2}|le|exported_le|zone", "[ab\"]{0,2}", 0..4);
+    let name = "[a._-]{0,3}(_total)?";
+    prop::collection::vec((any::<bool>(), name, labels), 1..50)
+}
+
+proptest! {
+    /// Each key adds a bit of its own, so a series of two keys would have two.
+    #[test]
+    fn no_two_keys_are_ever_one_series(drawn in keys()) {
+        const METADATA: Metadata<'_> = Metadata::new("test", Level::INFO, None);
+        let collector = MetricsCollector::builder().constant_label("zone", "x").build().unwrap();
+        let recorder = FacadeRecorder::builder(&collector).build().unwrap();
+        let mut bits: HashMap<Drawn, u64> = HashMap::new();
+        for (round, key) in drawn.iter().chain(&drawn).enumerate() {
+            let next = 1 << bits.len();
+            let (is_first, bit) = match bits.get(key) {
+                Some(bit) => (false, *bit),
+                None => (bits.insert(key.clone(), next).is_none(), next),
+            };
+            let (is_gauge, name, labels) = key;
+            let mut labels: Vec<Label> = labels.iter().map(Label::from).collect();
+            if round % 2 == 1 {
+                labels.reverse();
+            }
+            let amount = if is_first { bit } else { 0 };
+            let key = Key::from_parts(name.clone(), labels);
+            if *is_gauge {
+                recorder.register_gauge(&key, &METADATA).increment(amount as f64);
+            } else {
+                recorder.register_counter(&key, &METADATA).increment(amount);
+            }
+        }
+        let page = collector.encode_text();
+        let families = checker::read(&page);
+        let samples = families.iter().flat_map(|family| &family.samples);
+        let mut found: Vec<u64> = samples.map(|s| s.value.parse().expect("a whole number")).collect();
+        prop_assert!(found.iter().all(|value| value.count_ones() == 1), "{}", page);
+        found.sort_unstable();
+        prop_assert!(found.is_sorted_by(|a, b| a < b), "{}", page);
+        let counts = lines(&page, REFUSED).into_iter().filter_map(|line| line.rsplit_once(' '));
+        let refused: usize = counts.map(|(_, count)| count.parse::<usize>().expect("a count")).sum();
+        prop_assert_eq!(found.len() + refused, bits.len(), "{}", page);
+    }
 }
