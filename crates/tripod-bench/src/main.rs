@@ -19,6 +19,7 @@ mod bar;
 mod error;
 mod machine;
 mod map;
+mod metrics;
 mod process;
 mod report;
 mod series;
@@ -47,6 +48,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Subject {
     Map(map::MapArgs),
+    Metrics(metrics::MetricsArgs),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
 fn run(subject: &Subject, out: &mut impl Write) -> Result<Vec<Bar>, BenchError> {
     let bars = match subject {
         Subject::Map(args) => map::run(args, out)?,
+        Subject::Metrics(args) => metrics::run(args, out)?,
     };
     writeln!(out, "bars\n{}", report::bars(&bars)).map_err(BenchError::Output)?;
     Ok(bars)
@@ -104,10 +107,20 @@ mod tests {
     #[test]
     fn the_options_of_map_are_read() {
         let line = ["tripod-bench", "map", "--rounds", "5", "--quick", "--tripod", "bin/tripod"];
-        let Subject::Map(args) = Cli::try_parse_from(line).expect("a good line").subject;
+        let Subject::Map(args) = Cli::try_parse_from(line).expect("a good line").subject else {
+            panic!("another subject");
+        };
         assert_eq!(args.rounds.map(u32::from), Some(5));
         assert!(args.quick);
         assert_eq!(args.tripod.as_deref(), Some(Path::new("bin/tripod")));
+    }
+
+    #[test]
+    fn the_options_of_metrics_are_read() {
+        let line = ["tripod-bench", "metrics", "--quick", "--check"];
+        let cli = Cli::try_parse_from(line).expect("a good line");
+        assert!(cli.check);
+        assert!(matches!(cli.subject, Subject::Metrics(metrics::MetricsArgs { quick: true })));
     }
 
     #[test]

@@ -30,10 +30,7 @@ pub(crate) fn comparison(rows: &[Row], decimals: usize) -> String {
 fn row_cells(row: &Row, first: &Row, decimals: usize) -> Vec<String> {
     let mut cells = vec![row.name.clone()];
     for series in [&row.wall, &row.cpu] {
-        for figure in [series.median(), series.min(), series.max()] {
-            cells.push(format!("{figure:.decimals$}"));
-        }
-        cells.push(format!("{:.0}%", series.spread() * 100.0));
+        cells.extend(self::cells(series, decimals));
     }
     for (own, first) in [(&row.wall, &first.wall), (&row.cpu, &first.cpu)] {
         cells.push(format!("{:.2}", own.median() / first.median()));
@@ -56,8 +53,15 @@ pub(crate) fn bars(bars: &[Bar]) -> String {
     table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())
 }
 
+/// The median, the smallest, the largest and the spread, with `decimals` digits behind the point.
+pub(crate) fn cells(series: &Series, decimals: usize) -> [String; 4] {
+    let [median, min, max] =
+        [series.median(), series.min(), series.max()].map(|figure| format!("{figure:.decimals$}"));
+    [median, min, max, format!("{:.0}%", series.spread() * 100.0)]
+}
+
 /// Aligns cells in columns: the first to the left, the others to the right.
-fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -91,6 +95,11 @@ pub(crate) fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A number with what it counts, as 1 thread or 2 threads.
+pub(crate) fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Tells a person at the terminal what is going on; a record must not have it.

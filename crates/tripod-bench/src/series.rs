@@ -59,12 +59,12 @@ impl Series {
 ///
 /// # Errors
 /// The first that `measure` returns; nothing is measured after it.
-pub(crate) fn alternate<E>(
+pub(crate) fn alternate<M, E>(
     opponents: usize,
     rounds: u32,
-    mut measure: impl FnMut(usize) -> Result<Measurement, E>,
-) -> Result<Vec<Vec<Measurement>>, E> {
-    let mut taken = vec![Vec::new(); opponents];
+    mut measure: impl FnMut(usize) -> Result<M, E>,
+) -> Result<Vec<Vec<M>>, E> {
+    let mut taken: Vec<Vec<M>> = (0..opponents).map(|_| Vec::new()).collect();
     for round in 0..rounds as usize {
         for turn in 0..opponents {
             let opponent = (round + turn) % opponents;

@@ -1,0 +1,209 @@
+//! One row of the comparison: an operation, its contenders, and the bars that hold for it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::Amount;
+use super::burst::Burst;
+use super::contender::{Contender, Sample, Side};
+use crate::bar::Bar;
+use crate::error::BenchError;
+use crate::report::{self, note};
+use crate::series::{Series, alternate};
+
+/// Operations of the burst that tells how many fill the time of a burst.
+const TRIAL: u64 = 4_000;
+/// The most operations of a burst: what costs nothing must end too.
+const OPERATIONS_MAX: u64 = 60_000_000;
+
+/// An operation and the ways to do it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) title: &'static str,
+    pub(crate) threads: &'static [usize],
+    pub(crate) contenders: Vec<Contender>,
+    pub(crate) limits: Vec<Limit>,
+}
+
+/// What Tripod's median is held to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit {
+    /// Nanoseconds of processor time.
+    Nanos { threads: usize, at_most: f64 },
+    /// A multiple of the smallest median of the opponents.
+    OfBest { threads: usize, at_most: f64 },
+}
+
+/// The samples of one contender with so many threads.
+type Taken = Vec<Vec<Sample>>;
+
+impl Row {
+    /// Measures all contenders in turns and answers with a table and the bars.
+    ///
+    /// # Errors
+    /// If a contender did not record what was done.
+    pub(crate) fn measure(&self, amount: &Amount) -> Result<(String, Vec<Bar>), BenchError> {
+        let mut columns = Vec::new();
+        for threads in self.threads {
+            note(&format!("{}, {threads} thread(s)", self.title));
+            columns.push(Column::new(*threads, self.take(*threads, amount)?));
+        }
+        let heading = format!("{}: ns of CPU time, median of {}", self.title, amount.rounds);
+        let text = format!("{heading}\n{}{}\n", self.table(&columns), self.remarks(&columns));
+        let bars = self.limits.iter().map(|limit| self.bar(*limit, &columns)).collect();
+        Ok((text, bars))
+    }
+
+    fn take(&self, threads: usize, amount: &Amount) -> Result<Taken, BenchError> {
+        let mut bursts = Vec::new();
+        for contender in &self.contenders {
+            let trial = contender.measure(Burst { threads, operations: TRIAL })?;
+            let operations = operations(trial.cpu_ns, amount.burst);
+            bursts.push(Burst { threads, operations });
+        }
+        alternate(self.contenders.len(), amount.rounds, |index| {
+            self.contenders[index].measure(bursts[index])
+        })
+    }
+
+    fn table(&self, columns: &[Column]) -> String {
+        let mut header = vec![String::new()];
+        for column in columns {
+            header.push(report::counted(column.threads, "thread"));
+            header.extend(["min", "max", "spread", "/best"].map(str::to_owned));
+        }
+        let mut rows = vec![header];
+        for (index, contender) in self.contenders.iter().enumerate() {
+            let mut cells = vec![contender.name.to_owned()];
+            for column in columns {
+                let series = &column.series[index];
+                cells.extend(report::cells(series, 2));
+                let best = self.best(column).map_or(f64::NAN, |(_, best)| best);
+                cells.push(format!("{:.2}", series.median() / best));
+            }
+            rows.push(cells);
+        }
+        report::table(&rows)
+    }
+
+    fn remarks(&self, columns: &[Column]) -> String {
+        let mut text = String::new();
+        let mut say = |line: String| writeln!(text, "   {line}").expect("a string takes all");
+        for (index, contender) in self.contenders.iter().enumerate() {
+            for Column { threads, taken, .. } in columns {
+                let drains: Vec<f64> = taken[index].iter().filter_map(|one| one.drain_ns).collect();
+                if !drains.is_empty() {
+                    let (name, drain) = (contender.name, Series::new(drains).median());
+                    let threads = report::counted(*threads, "thread");
+                    say(format!("{name}, {threads}: {drain:.1} ns more for each when it is read"));
+                }
+            }
+        }
+        let all = columns.iter().flat_map(|column| column.taken.iter().flatten());
+        let disturbed = all.filter(|sample| sample.is_disturbed).count();
+        if disturbed > 0 {
+            say(format!("in {disturbed} bursts a thread had to wait for its processor"));
+        }
+        text
+    }
+
+    fn best(&self, column: &Column) -> Option<(&'static str, f64)> {
+        let sides = self.contenders.iter().zip(&column.series);
+        let opponents = sides.filter(|(contender, _)| contender.side == Side::Opponent);
+        opponents
+            .map(|(contender, series)| (contender.name, series.median()))
+            .min_by(|(_, one), (_, other)| one.total_cmp(other))
+    }
+
+    /// A limit on what was not measured is missed.
+    fn bar(&self, limit: Limit, columns: &[Column]) -> Bar {
+        let (Limit::Nanos { threads, at_most } | Limit::OfBest { threads, at_most }) = limit;
+        let column = columns.iter().find(|column| column.threads == threads);
+        let place = self.contenders.iter().position(|contender| contender.side == Side::Tripod);
+        let tripod = column.zip(place).map(|(column, place)| column.series[place].median());
+        let tripod = tripod.unwrap_or(f64::NAN);
+        let what = format!("{}, {}", self.title, report::counted(threads, "thread"));
+        match limit {
+            Limit::Nanos { .. } => Bar::at_most(format!("{what}: ns"), tripod, at_most),
+            Limit::OfBest { .. } => {
+                let best = column.and_then(|column| self.best(column));
+                let (name, best) = best.unwrap_or(("no opponent", f64::NAN));
+                Bar::at_most(format!("{what}: tripod / {name}"), tripod / best, at_most)
+            }
+        }
+    }
+}
+
+/// The figures with one number of threads, in the order of the contenders.
+struct Column {
+    threads: usize,
+    taken: Taken,
+    series: Vec<Series>,
+}
+
+impl Column {
+    fn new(threads: usize, taken: Taken) -> Self {
+        let series = taken.iter().map(|one| Series::new(one.iter().map(|sample| sample.cpu_ns)));
+        Self { threads, series: series.collect(), taken }
+    }
+}
+
+fn operations(ns_each: f64, burst: Duration) -> u64 {
+    let wanted = burst.as_secs_f64() * 1e9 / ns_each.max(0.01);
+    (wanted as u64).clamp(TRIAL, OPERATIONS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(threads: usize, nanos: &[f64]) -> Column {
+        let sample = |ns: &f64| Sample { cpu_ns: *ns, drain_ns: None, is_disturbed: false };
+        Column::new(threads, nanos.iter().map(|ns| vec![sample(ns)]).collect())
+    }
+
+    fn contender(name: &'static str, side: Side) -> Contender {
+        Contender::new(name, side, || |_| {})
+    }
+
+    #[test]
+    fn the_best_is_an_opponent_and_neither_a_floor_nor_tripod() {
+        let row = Row {
+            title: "inc",
+            threads: &[1],
+            contenders: vec![
+                contender("tripod", Side::Tripod),
+                contender("slow", Side::Opponent),
+                contender("fast", Side::Opponent),
+                contender("floor", Side::Beside),
+            ],
+            limits: Vec::new(),
+        };
+        let columns = [column(1, &[2.0, 9.0, 8.0, 1.0])];
+        let of_best = row.bar(Limit::OfBest { threads: 1, at_most: 0.25 }, &columns);
+        assert_eq!(of_best, Bar::at_most("inc, 1 thread: tripod / fast", 0.25, 0.25));
+        let nanos = row.bar(Limit::Nanos { threads: 1, at_most: 1.5 }, &columns);
+        assert_eq!(nanos, Bar::at_most("inc, 1 thread: ns", 2.0, 1.5));
+    }
+
+    #[test]
+    fn what_was_not_measured_is_missed() {
+        let row = Row {
+            title: "inc",
+            threads: &[1],
+            contenders: vec![contender("fast", Side::Opponent)],
+            limits: Vec::new(),
+        };
+        let columns = [column(1, &[8.0])];
+        assert!(!row.bar(Limit::Nanos { threads: 1, at_most: 1e9 }, &columns).is_met());
+        assert!(!row.bar(Limit::OfBest { threads: 2, at_most: 1e9 }, &columns).is_met());
+    }
+
+    #[test]
+    fn a_burst_fills_its_time_within_limits() {
+        let burst = Duration::from_millis(20);
+        assert_eq!(operations(10.0, burst), 2_000_000);
+        assert_eq!(operations(1e6, burst), TRIAL);
+        assert_eq!(operations(0.0, burst), OPERATIONS_MAX);
+    }
+}
