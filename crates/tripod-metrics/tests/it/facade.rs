@@ -327,6 +327,8 @@ fn keys() -> impl Strategy<Value = Vec<Drawn>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     /// Each key adds a bit of its own, so a series of two keys would have two.
     #[test]
     fn no_two_keys_are_ever_one_series(drawn in keys()) {
