@@ -25,39 +25,79 @@ enum Work {
     Tidy,
 }
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 8] = [
     cargo("format", &["fmt", "--all", "--", "--check"]),
     cargo(
         "clippy",
-        &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ],
     ),
-    cargo("test", &["test", "--workspace", "--locked"]),
-    // Interleavings that no test run meets. In a directory of its own, since the flag would make
-    // cargo build everything else again.
-    Step {
-        name: "loom",
-        work: Work::Cargo {
-            arguments: &[
-                "test",
-                "--package=tripod-memory",
-                "--lib",
-                "--release",
-                "--locked",
-                "--target-dir=target/loom",
-                "engine::model",
-            ],
-            variables: &[("RUSTFLAGS", "--cfg loom")],
-        },
-    },
+    // What is behind a feature must not be needed by what is not.
+    cargo(
+        "features",
+        &[
+            "clippy",
+            "--package=tripod-metrics",
+            "--package=tripod-history",
+            "--package=tripod",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    ),
+    cargo("test", &["test", "--workspace", "--all-features", "--locked"]),
+    loom(&[
+        "test",
+        "--package=tripod-memory",
+        "--lib",
+        "--release",
+        "--locked",
+        "--target-dir=target/loom",
+        "engine::model",
+    ]),
+    loom(&[
+        "test",
+        "--package=tripod-metrics",
+        "--lib",
+        "--release",
+        "--locked",
+        "--target-dir=target/loom",
+        "cells::model",
+    ]),
     Step {
         name: "doc",
         work: Work::Cargo {
-            arguments: &["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"],
+            arguments: &[
+                "doc",
+                "--workspace",
+                "--all-features",
+                "--no-deps",
+                "--document-private-items",
+                "--locked",
+            ],
             variables: &[("RUSTDOCFLAGS", "-D warnings")],
         },
     },
     Step { name: "tidy", work: Work::Tidy },
 ];
+
+/// Interleavings that no test run meets. In a directory of its own, since the flag would make cargo
+/// build everything else again.
+const fn loom(arguments: &'static [&'static str]) -> Step {
+    Step {
+        name: "loom",
+        work: Work::Cargo { arguments, variables: &[("RUSTFLAGS", "--cfg loom")] },
+    }
+}
 
 const fn cargo(name: &'static str, arguments: &'static [&'static str]) -> Step {
     let variables = &[];
@@ -172,8 +212,8 @@ mod tests {
         });
         let stopped = stopped.unwrap().expect("the test step failed");
         assert_eq!(stopped.step.name, "test");
-        assert_eq!(stopped.steps_left, 3);
-        assert_eq!(ran, ["format", "clippy", "test"]);
+        assert_eq!(stopped.steps_left, 4);
+        assert_eq!(ran, ["format", "clippy", "features", "test"]);
     }
 
     #[test]
