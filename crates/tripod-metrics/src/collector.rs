@@ -22,7 +22,7 @@ use crate::series::SeriesSet;
 use crate::shared::Shared;
 use crate::snapshot::{self, Snapshot};
 use crate::summary::{DEFAULT_QUANTILES, DEFAULT_WINDOWS, Summary};
-use crate::sync::{Arc, RwLock, read, write};
+use crate::sync::{Arc, Ordering, RwLock, read, write};
 use crate::timer::Timer;
 
 /// Keeps the metrics of a process and writes them as a page.
@@ -311,6 +311,7 @@ impl MetricsCollector {
     /// A [`Sampler`](crate::Sampler) does this at every tick.
     pub fn maintain(&self) -> usize {
         let now_ms = self.inner.shared.now_ms();
+        self.inner.shared.maintenances.fetch_add(1, Ordering::Relaxed);
         let sets = self.sets();
         sets.iter().for_each(|set| set.advance(now_ms));
         sets.iter().map(|set| set.expire(now_ms)).sum()
@@ -332,6 +333,11 @@ impl MetricsCollector {
     /// The families, sorted by name.
     pub(crate) fn sets(&self) -> Vec<Arc<SeriesSet>> {
         read(&self.inner.registry).families.values().cloned().collect()
+    }
+
+    #[cfg(feature = "facade")]
+    pub(crate) fn constant_labels(&self) -> &[(String, String)] {
+        &self.inner.constant_labels
     }
 
     /// The time by the collector's clock.
@@ -417,6 +423,7 @@ impl MetricsCollector {
             help,
             unit: None,
             label_names: Vec::new(),
+            has_free_labels: false,
             series_max: DEFAULT_SERIES_MAX,
             idle_timeout: None,
             place,
@@ -441,7 +448,8 @@ impl MetricsCollector {
     /// Shows how often the family was over its limit, once it was.
     fn watch_overflow(&self, set: &Arc<SeriesSet>) {
         let Some(overflowed) = self.inner.overflowed.get() else { return };
-        if set.definition.label_names.is_empty() || set.definition.series_max == usize::MAX {
+        let Definition { label_names, has_free_labels, series_max, .. } = &set.definition;
+        if (label_names.is_empty() && !has_free_labels) || *series_max == usize::MAX {
             return;
         }
         let watched = Arc::downgrade(set);

@@ -72,6 +72,8 @@ pub(crate) struct Definition {
     /// The last part of the name, if declared.
     pub(crate) unit: Option<String>,
     pub(crate) label_names: Vec<String>,
+    /// Whether each series brings label names of its own, instead of those declared.
+    pub(crate) has_free_labels: bool,
     pub(crate) series_max: usize,
     pub(crate) idle_timeout: Option<Duration>,
     /// Where the user described the family; not part of its identity.
@@ -131,7 +133,9 @@ impl Definition {
 
     /// Says in what `self` conflicts with `other`, a family of the same name.
     pub(crate) fn clash(&self, other: &Self) -> Option<Clash> {
-        if self.label_names != other.label_names && self.kind() == other.kind() {
+        let has_other_labels =
+            self.label_names != other.label_names || self.has_free_labels != other.has_free_labels;
+        if has_other_labels && self.kind() == other.kind() {
             return Some(Clash::Labels);
         }
         match (&self.shape, &other.shape) {

@@ -13,8 +13,18 @@
 //! - every page can be parsed, whatever is in help texts and label values;
 //! - no lock is held while code of the caller runs.
 //!
-//! Where it stops: it knows nothing of the other crates, of HTTP, of time, and of any format but
-//! this page. It sets no limit on the number of series, and none ends before its collector does.
+//! Where it stops: it knows nothing of the other crates.
+//!
+//! # Features
+//! All are off unless asked for:
+//! - `facade`: what crates record through the `metrics` facade lands in a collector; see `facade`.
+//! - `history`: an in-process history of all series, in memory and in files; see `history`.
+//! - `http`: a router for axum, and answers for any server of hyper's kind, with the page in all formats;
+//!   see `http`.
+//! - `otlp`, `remote-write`: pushes to other systems; see `otlp`, `remote_write`. Both need `push`.
+//! - `process`: the `process_*` metrics of this process; see `process`.
+//! - `tokio`: numbers of a tokio runtime; see `runtime`.
+//! - `tracing`: a layer that times spans; see `spans`.
 //!
 //! # Examples
 //! ```
@@ -49,6 +59,8 @@ mod definition;
 mod error;
 mod exemplars;
 mod exponential;
+#[cfg(feature = "facade")]
+pub mod facade;
 mod family;
 #[cfg(test)]
 mod fixtures;
@@ -56,6 +68,8 @@ mod gauge;
 mod histogram;
 #[cfg(feature = "history")]
 pub mod history;
+#[cfg(feature = "http")]
+pub mod http;
 mod labels;
 mod live;
 mod metric;
@@ -66,6 +80,8 @@ mod oracle;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod page;
+#[cfg(feature = "process")]
+pub mod process;
 pub mod protobuf;
 #[cfg(feature = "push")]
 pub mod push;
@@ -73,11 +89,15 @@ mod rates;
 mod reading;
 #[cfg(feature = "remote-write")]
 pub mod remote_write;
+#[cfg(feature = "tokio")]
+pub mod runtime;
 mod sampler;
 mod samples;
 mod series;
 mod shared;
 pub mod snapshot;
+#[cfg(feature = "tracing")]
+pub mod spans;
 pub mod stream;
 mod summary;
 mod sync;

@@ -1,5 +1,6 @@
 //! What all families of one collector share.
 
+use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cells::{Cells, Slot};
@@ -10,6 +11,8 @@ pub(crate) struct Shared {
     pub(crate) cells: Arc<Cells>,
     /// Counts NaN values that were given to histograms and summaries.
     pub(crate) dropped: Slot,
+    /// How often the collector was maintained. It only says that time goes by, so `Relaxed` does.
+    pub(crate) maintenances: AtomicU64,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
@@ -17,7 +20,7 @@ impl Shared {
     pub(crate) fn new(clock: Box<dyn Fn() -> SystemTime + Send + Sync>) -> Self {
         let cells = Arc::new(Cells::default());
         let dropped = cells.allocate(1);
-        Self { cells, dropped, clock }
+        Self { cells, dropped, maintenances: AtomicU64::new(0), clock }
     }
 
     pub(crate) fn now(&self) -> SystemTime {

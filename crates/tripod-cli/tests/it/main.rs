@@ -6,5 +6,6 @@ mod input;
 mod memory;
 mod names;
 mod output;
+mod scrape;
 mod signals;
 mod usage;

@@ -3,8 +3,18 @@
 mod checker;
 mod checker_rejects;
 mod concurrency;
+#[cfg(feature = "facade")]
+mod facade;
+#[cfg(feature = "http")]
+mod http;
 mod observers;
 mod page;
+#[cfg(feature = "process")]
+mod process;
 mod promtool;
 mod properties;
 mod registration;
+#[cfg(feature = "tokio")]
+mod runtime;
+#[cfg(feature = "tracing")]
+mod spans;

@@ -28,6 +28,15 @@ fn promtool(page: &str) -> Option<Output> {
     Some(child.wait_with_output().expect("promtool ends"))
 }
 
+/// Fails if promtool has anything to say about a page.
+pub(crate) fn assert_clean(page: &str) {
+    let Some(output) = promtool(page) else {
+        return;
+    };
+    assert!(output.status.success(), "{output:?}\n{page}");
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}\n{page}");
+}
+
 #[test]
 fn promtool_finds_nothing_to_say_about_a_page_with_everything() {
     let nasty =
@@ -47,11 +56,7 @@ fn promtool_finds_nothing_to_say_about_a_page_with_everything() {
     open.observe(&["observed"], || Some(f64::NAN)).unwrap();
     open.with(&["large"]).unwrap().set(-1e300);
 
-    let Some(output) = promtool(&metrics.encode_text()) else {
-        return;
-    };
-    assert!(output.status.success(), "{output:?}");
-    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    assert_clean(&metrics.encode_text());
 }
 
 #[test]
