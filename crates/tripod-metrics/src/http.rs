@@ -9,6 +9,12 @@
 //! Where it stops: there is no authentication, and no TLS. Put it on an address that only scrapers
 //! reach, or behind layers of the router.
 
+#[cfg(feature = "promql")]
+mod query;
+
+#[cfg(feature = "promql")]
+pub use query::query_router;
+
 use std::fmt;
 use std::io::{self, Write};
 

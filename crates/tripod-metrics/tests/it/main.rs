@@ -13,6 +13,8 @@ mod page;
 mod process;
 mod promtool;
 mod properties;
+#[cfg(feature = "promql")]
+mod query_http;
 mod registration;
 #[cfg(feature = "tokio")]
 mod runtime;
