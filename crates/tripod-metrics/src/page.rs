@@ -72,6 +72,7 @@ pub(crate) fn write_family<F: Format, E>(
     let mut is_first = true;
     let mut from = Some(0);
     while let Some(start) = from {
+        sums.forget();
         from = set.visit(start, SERIES_PER_LOCK, &observed, |view| {
             if std::mem::take(&mut is_first) {
                 F::header(out, definition);

@@ -2,7 +2,9 @@
 
 mod checker;
 mod checker_rejects;
+mod clock;
 mod concurrency;
+mod expiry;
 mod observers;
 mod page;
 mod promtool;
