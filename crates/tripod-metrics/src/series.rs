@@ -22,7 +22,7 @@ use crate::exemplars::Exemplars;
 use crate::labels::write_pair;
 use crate::reading::Reading;
 use crate::shared::Shared;
-use crate::sync::{Arc, RwLock, read, write};
+use crate::sync::{Arc, Mutex, RwLock, read, write};
 
 /// The number of the next family.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -48,6 +48,8 @@ pub(crate) struct SeriesSet {
     generation: AtomicU64,
     /// Look-ups that went to the overflow series.
     overflowed: AtomicU64,
+    /// Held by the one who removes idle series.
+    expiring: Mutex<()>,
     table: RwLock<Table>,
 }
 
@@ -83,6 +85,7 @@ impl SeriesSet {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             generation: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
+            expiring: Mutex::new(()),
             table: RwLock::new(table),
         }
     }

@@ -29,4 +29,8 @@ impl Clock {
     pub(crate) fn advance(&self, duration: Duration) {
         self.0.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
     }
+
+    pub(crate) fn go_back(&self, duration: Duration) {
+        self.0.fetch_sub(duration.as_millis() as u64, Ordering::SeqCst);
+    }
 }

@@ -70,6 +70,20 @@ fn a_series_is_removed_after_the_timeout_and_not_before() {
     assert_eq!(counters(&metrics.snapshot(), "jobs_total"), [("a".to_owned(), 1)].into());
 }
 
+#[test]
+fn a_clock_that_went_back_does_not_keep_series_for_ever() {
+    let (clock, metrics) = Clock::with_collector();
+    let family = expiring(&metrics);
+    let day = Duration::from_secs(86_400);
+    clock.advance(1000 * day);
+    family.inc(&["a"]).unwrap();
+    metrics.maintain();
+    clock.go_back(1000 * day);
+    assert_eq!(metrics.maintain(), 0, "nobody knows how long it has been idle");
+    clock.advance(TIMEOUT);
+    assert_eq!(metrics.maintain(), 1);
+}
+
 /// Takes a page, and lets something happen after its first piece.
 struct Interrupted<F: FnMut()> {
     page: String,
