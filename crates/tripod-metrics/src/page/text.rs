@@ -22,4 +22,5 @@ impl Format for Text004 {
 
     const SHOWS_CREATED: bool = false;
     const SHOWS_EXEMPLARS: bool = false;
+    const SHOWS_NEGATIVE: bool = true;
 }
