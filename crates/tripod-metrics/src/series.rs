@@ -187,14 +187,15 @@ impl SeriesSet {
             return (position, false);
         }
         let now_ms = self.shared.now_ms();
-        if table.len() < self.definition.series_max {
+        let mut overflow = String::new();
+        write_pair(&mut overflow, OVERFLOW_LABEL, "true");
+        let overflow_at = table.find(&overflow);
+        // The overflow series is one beyond the limit, and takes no place from another.
+        if table.len() - usize::from(overflow_at.is_some()) < self.definition.series_max {
             return (table.insert(text, now_ms), false);
         }
         self.overflowed.fetch_add(1, Ordering::Relaxed);
-        let mut overflow = String::new();
-        write_pair(&mut overflow, OVERFLOW_LABEL, "true");
-        let position = table.find(&overflow).unwrap_or_else(|| table.insert(&overflow, now_ms));
-        (position, true)
+        (overflow_at.unwrap_or_else(|| table.insert(&overflow, now_ms)), true)
     }
 
     /// Makes a series an observed one.
@@ -324,5 +325,46 @@ impl Clone for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         read(&self.set.table).let_go(self.position);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::write;
+    use crate::MetricsCollector;
+
+    #[test]
+    fn what_a_thread_remembers_is_recorded_while_the_table_is_locked() {
+        let metrics = MetricsCollector::new();
+        let jobs = metrics.counter("jobs_total", "Jobs.").labels(["x"]);
+        let jobs = jobs.idle_timeout(Duration::from_secs(60)).register().unwrap();
+        let held = jobs.with(&["held"]).unwrap();
+        let sets = metrics.sets();
+        let set = sets.iter().find(|set| set.definition.name == "jobs_total").unwrap();
+        let (touched, is_touched) = channel();
+        let (may_go_on, go_on) = channel::<()>();
+        let (done, is_done) = channel();
+        std::thread::scope(|scope| {
+            let (jobs, held) = (&jobs, &held);
+            scope.spawn(move || {
+                jobs.inc(&["known"]).unwrap();
+                touched.send(()).unwrap();
+                go_on.recv().unwrap();
+                jobs.inc(&["known"]).unwrap();
+                held.inc();
+                done.send(()).unwrap();
+            });
+            is_touched.recv().unwrap();
+            let locked = write(&set.table);
+            may_go_on.send(()).unwrap();
+            let outcome = is_done.recv_timeout(Duration::from_secs(20));
+            drop(locked);
+            outcome.expect("a writer waited for the lock");
+        });
+        assert_eq!((jobs.with(&["known"]).unwrap().get(), held.get()), (2, 1));
     }
 }

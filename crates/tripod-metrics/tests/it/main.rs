@@ -1,5 +1,8 @@
 //! Integration tests of `tripod-metrics`.
 
+mod allocations;
+mod bad_input;
+mod cardinality;
 mod checker;
 mod checker_rejects;
 mod clock;
@@ -8,7 +11,14 @@ mod everything;
 mod expiry;
 mod observers;
 mod page;
+mod progress;
 mod promtool;
 mod properties;
+mod quantiles;
 mod registration;
+mod short_threads;
 mod strict_parser;
+mod torn;
+
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;
