@@ -288,4 +288,42 @@ mod tests {
         assert_eq!(lock(&group.inner).members.len(), 1);
         assert_eq!(group.sum_float(CELL), 5.0);
     }
+
+    /// The lock of a group is for readers, and for threads that come and go.
+    #[test]
+    fn a_thread_that_has_a_chunk_goes_on_while_the_group_is_locked() {
+        use std::sync::mpsc::channel;
+        use std::time::Duration;
+
+        let cells = super::super::Cells::default();
+        let counter = cells.allocate(1);
+        let block = cells.allocate(4);
+        let write = || {
+            cells.add(counter, 1);
+            cells.add_float(counter, 0.0);
+            assert!(super::super::try_observe(block, 1, 2.0), "the thread has a chunk");
+        };
+        let (touched, is_touched) = channel();
+        let (may_go_on, go_on) = channel::<()>();
+        let (done, is_done) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                write();
+                touched.send(()).unwrap();
+                go_on.recv().unwrap();
+                (0..99).for_each(|_| write());
+                done.send(()).unwrap();
+            });
+            is_touched.recv().unwrap();
+            let group = cells.group(counter);
+            let locked = lock(&group.inner);
+            may_go_on.send(()).unwrap();
+            let outcome = is_done.recv_timeout(Duration::from_secs(20));
+            drop(locked);
+            outcome.expect("a writer waited for the lock");
+        });
+        let mut buckets = [0; 2];
+        assert_eq!((cells.sum(counter), cells.read_block(block, &mut buckets)), (100, 200.0));
+        assert_eq!(buckets, [0, 100]);
+    }
 }
