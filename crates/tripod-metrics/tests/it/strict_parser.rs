@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use proptest::prelude::*;
+use tripod_metrics::MetricsCollector;
+
 use crate::checker;
 
 const PROGRAM: &str = r"
@@ -175,7 +178,9 @@ pub(crate) fn agree(parser: &mut StrictParser, page: &str) -> Vec<checker::Famil
     };
     assert_eq!(ours.len(), theirs.len(), "{page}");
     for (ours, theirs) in ours.iter().zip(&theirs) {
-        assert_eq!((&ours.name, &ours.help), (&theirs.name, &theirs.help));
+        // It takes a blank at the start of a help text for one of those between the words before.
+        let help = ours.help.trim_start_matches(' ');
+        assert_eq!((&*ours.name, help), (&*theirs.name, theirs.help.trim_start_matches(' ')));
         assert_eq!(ours.metric_type, theirs.metric_type);
         assert_eq!(ours.unit.as_deref().unwrap_or(""), theirs.unit);
         assert_eq!(ours.samples.len(), theirs.samples.len(), "{page}");
@@ -211,4 +216,100 @@ fn the_strict_parser_would_have_found_something() {
     ] {
         assert!(parser.parse(&bad).is_err(), "{bad}");
     }
+}
+
+/// What the collector of a property has.
+#[derive(Debug, Clone)]
+struct Content {
+    help: String,
+    labels: Vec<String>,
+    counters: Vec<u64>,
+    values: Vec<f64>,
+    bounds: Vec<f64>,
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    let special = prop::sample::select(vec!['\\', '"', '\n', 'n', '\r', ' ', '{', '}', ',', '#']);
+    let text = || {
+        let character = prop_oneof![special.clone(), any::<char>()];
+        prop::collection::vec(character, 0..10).prop_map(String::from_iter)
+    };
+    let number = || {
+        prop_oneof![
+            any::<u64>().prop_map(f64::from_bits),
+            -100.0..100.0_f64,
+            prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, 1e16, 1e6]),
+        ]
+    };
+    let help = text().prop_filter("blank help is refused", |help| !help.trim().is_empty());
+    let labels = prop::collection::vec(text(), 1..4);
+    let counters = prop::collection::vec(any::<u64>(), 3);
+    let values = prop::collection::vec(number(), 0..12);
+    let bounds = prop::collection::vec(number(), 0..6);
+    (help, labels, counters, values, bounds).prop_map(|(help, labels, counters, values, bounds)| {
+        Content { help, labels, counters, values, bounds }
+    })
+}
+
+/// Records the content in every type, a series for each label.
+fn record(content: &Content) -> MetricsCollector {
+    let Content { help, labels, counters, values, bounds } = content;
+    let metrics = MetricsCollector::new();
+    let mut bounds = bounds.clone();
+    bounds.retain(|bound| bound.is_finite());
+    bounds.sort_by(f64::total_cmp);
+    bounds.dedup();
+    bounds.push(f64::MAX);
+    bounds.dedup();
+    let jobs = metrics.counter("a_total", help).labels(["x"]).register().unwrap();
+    let work = metrics.float_counter("b_total", help).labels(["x"]).register().unwrap();
+    let levels = metrics.gauge("c", help).labels(["x"]).register().unwrap();
+    let sizes = metrics.histogram("d_bytes", help).labels(["x"]).unit("bytes").buckets(bounds);
+    let sizes = sizes.register().unwrap();
+    let waits = metrics.histogram("e", help).labels(["x"]).exponential(2).register().unwrap();
+    let ages = metrics.summary("f", help).labels(["x"]).register().unwrap();
+    for (place, label) in labels.iter().enumerate() {
+        jobs.add(&[label], counters[place]).unwrap();
+        drop(ages.with(&[label]).unwrap());
+        for value in values {
+            work.add(&[label], *value).unwrap();
+            levels.set(&[label], *value).unwrap();
+            sizes.observe(&[label], *value).unwrap();
+            waits.observe(&[label], *value).unwrap();
+            ages.observe(&[label], *value).unwrap();
+        }
+    }
+    metrics
+}
+
+/// The total that a counter should show for each label.
+fn totals(content: &Content) -> BTreeMap<&str, u64> {
+    let mut totals = BTreeMap::new();
+    for (label, count) in content.labels.iter().zip(&content.counters) {
+        let total: &mut u64 = totals.entry(label.as_str()).or_default();
+        *total = total.wrapping_add(*count);
+    }
+    totals
+}
+
+#[test]
+fn the_strict_parser_reads_what_was_recorded() {
+    let Some(parser) = StrictParser::start() else { return };
+    let parser = std::cell::RefCell::new(parser);
+    proptest!(ProptestConfig::with_cases(200), |(content in content())| {
+        let metrics = record(&content);
+        let families = agree(&mut parser.borrow_mut(), &metrics.encode_openmetrics());
+        for family in &families {
+            prop_assert_eq!(&family.help, &content.help);
+        }
+        let found = families.iter().find(|family| family.name == "a");
+        let found: BTreeMap<&str, u64> = found
+            .into_iter()
+            .flat_map(|family| family.values("a_total"))
+            .map(|(labels, value)| (labels[0], value.parse().unwrap()))
+            .collect();
+        prop_assert_eq!(found, totals(&content));
+        // The same in the other format.
+        checker::read(&metrics.encode_text());
+    });
 }
