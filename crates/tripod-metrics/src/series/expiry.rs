@@ -126,7 +126,7 @@ mod tests {
     use crate::{Counter, Family, MetricsCollector};
 
     const TIMEOUT: Duration = Duration::from_millis(10);
-    const INCREMENTS: u64 = if cfg!(miri) { 200 } else { 100_000 };
+    const INCREMENTS: u64 = if cfg!(miri) { 60 } else { 100_000 };
 
     /// Each call of its clock is a timeout later than the one before.
     fn hasty() -> (MetricsCollector, Family<Counter>) {
