@@ -299,12 +299,12 @@ struct Lines<'a> {
     created: Option<&'a str>,
 }
 
+/// Labels but `le` and `quantile`, sorted, and the lines that have them.
+type Series<'a> = (Vec<&'a (String, String)>, Lines<'a>);
+
 /// Puts together the lines of each series, which have to stand together.
-fn series<'a>(
-    dialect: Dialect,
-    family: &'a Family,
-) -> Result<Vec<(Vec<&'a (String, String)>, Lines<'a>)>, Defect> {
-    let mut series: Vec<(Vec<&(String, String)>, Lines<'_>)> = Vec::new();
+fn series<'a>(dialect: Dialect, family: &'a Family) -> Result<Vec<Series<'a>>, Defect> {
+    let mut series: Vec<Series<'_>> = Vec::new();
     let mut seen = BTreeSet::new();
     for sample in &family.samples {
         let special = |name: &str| {

@@ -1,4 +1,6 @@
 //! Integration tests of `tripod-metrics`.
+#![allow(clippy::unwrap_used, reason = "also what the tests share fails by a panic")]
+#![allow(clippy::print_stdout, reason = "figures that are shown, and not judged")]
 
 mod allocations;
 mod bad_input;
