@@ -176,17 +176,18 @@ impl SeriesSet {
                 return action(&table, position, false);
             }
         }
+        // Before the lock, since the clock is the user's.
+        let now_ms = self.shared.now_ms();
         let mut table = write(&self.table);
-        let (position, is_overflow) = self.find_or_insert(&mut table, text);
+        let (position, is_overflow) = self.find_or_insert(&mut table, text, now_ms);
         keep(&mut table, position);
         action(&table, position, is_overflow)
     }
 
-    fn find_or_insert(&self, table: &mut Table, text: &str) -> (u32, bool) {
+    fn find_or_insert(&self, table: &mut Table, text: &str, now_ms: u64) -> (u32, bool) {
         if let Some(position) = table.find(text) {
             return (position, false);
         }
-        let now_ms = self.shared.now_ms();
         let mut overflow = String::new();
         write_pair(&mut overflow, OVERFLOW_LABEL, "true");
         let overflow_at = table.find(&overflow);
@@ -202,6 +203,7 @@ impl SeriesSet {
     pub(crate) fn observe(&self, values: &[&str], observer: Observer) -> Result<(), LabelError> {
         self.check_count(values)?;
         let text = self.text(values);
+        let now_ms = self.shared.now_ms();
         // What is replaced or refused leaves this block, so that it is dropped without the lock.
         let outcome = {
             let mut table = write(&self.table);
@@ -209,7 +211,6 @@ impl SeriesSet {
             match found {
                 Some(position) if table.cell(position).is_some() => Err(observer),
                 found => {
-                    let now_ms = self.shared.now_ms();
                     let position = found.unwrap_or_else(|| table.insert(&text, now_ms));
                     Ok(table.observe(position, observer))
                 }

@@ -196,4 +196,22 @@ mod tests {
         set.remove_marked(1_030, |_| panic!("it is held"));
         assert_eq!(held.get(), 2);
     }
+
+    #[test]
+    fn series_that_come_and_go_take_the_room_of_those_that_are_there() {
+        const ROUNDS: usize = if cfg!(miri) { 3 } else { 200 };
+        let (metrics, family) = hasty();
+        let sets = metrics.sets();
+        let set = sets.iter().find(|set| set.definition.name == "jobs_total").unwrap();
+        for round in 0..ROUNDS {
+            (0..20).for_each(|n| family.inc(&[&format!("{round} {n}")]).unwrap());
+            // Nobody scrapes. The first notes the values, the second sees that they are the same.
+            let removed = metrics.maintain() + metrics.maintain() + metrics.maintain();
+            assert_eq!(removed, 20, "in round {round}");
+        }
+        assert_eq!(super::write(&set.table).positions(), 20);
+        // All slots were in the first group of cells, so they were used again.
+        let (first, next) = (set.shared.dropped, set.shared.cells.allocate(1));
+        assert!(next.to_raw() - first.to_raw() < 64, "{first:?} {next:?}");
+    }
 }

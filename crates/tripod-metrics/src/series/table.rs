@@ -96,12 +96,12 @@ impl Table {
         let position = match self.free.pop() {
             Some(position) => {
                 *self.records.get_mut(position) = Some(record);
-                self.cells.renew(position);
+                self.cells.renew(position, now_ms);
                 position
             }
             None => {
                 let position = self.records.push(Some(record));
-                self.cells.push();
+                self.cells.push(now_ms);
                 position
             }
         };

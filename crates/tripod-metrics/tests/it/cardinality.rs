@@ -12,6 +12,7 @@ use tripod_metrics::{Counter, DEFAULT_SERIES_MAX, Family, MetricsCollector};
 
 use crate::checker;
 use crate::clock::Clock;
+use crate::short_threads::resident_bytes;
 
 fn counters(metrics: &MetricsCollector) -> Family<Counter> {
     metrics.counter("jobs_total", "Jobs.").labels(["x", "y"]).register().unwrap()
@@ -100,6 +101,7 @@ fn a_million_label_sets_are_two_thousand_series_and_the_total_is_kept() {
     const SETS: u64 = 1_000_000;
     let metrics = MetricsCollector::new();
     let family = counters(&metrics);
+    let before = resident_bytes();
     let threads = 4;
     thread::scope(|scope| {
         for thread in 0..threads {
@@ -114,6 +116,9 @@ fn a_million_label_sets_are_two_thousand_series_and_the_total_is_kept() {
             });
         }
     });
+    // All of them would be more than 100 MB. Other tests run beside this one, hence the margin.
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 60 << 20, "{grown} bytes more");
     let page = metrics.encode_text();
     let families = checker::check(&page).unwrap();
     let jobs = families.iter().find(|family| family.name == "jobs_total").unwrap();

@@ -11,7 +11,7 @@ const AT_ONCE: u64 = 8;
 const EACH: u64 = 100;
 
 /// Resident memory of the process.
-fn resident_bytes() -> u64 {
+pub(crate) fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap() * 4096
 }
