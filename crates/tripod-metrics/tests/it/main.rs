@@ -21,6 +21,7 @@ mod registration;
 mod short_threads;
 mod strict_parser;
 mod torn;
+mod typed;
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
