@@ -213,8 +213,11 @@ mod tests {
         for round in 0..ROUNDS {
             (0..20).for_each(|n| family.inc(&[&format!("{round} {n}")]).unwrap());
             // Nobody scrapes. The first notes the values, the second sees that they are the same.
-            let removed = metrics.maintain() + metrics.maintain() + metrics.maintain();
-            assert_eq!(removed, 20, "in round {round}");
+            let mut removed = 0;
+            // More often if another test is in the midst of a look-up.
+            while removed < 20 {
+                removed += metrics.maintain();
+            }
         }
         assert_eq!(super::write(&set.table).positions(), 20);
         // All slots were in the first group of cells, so they were used again.

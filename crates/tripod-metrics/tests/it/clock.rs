@@ -34,3 +34,20 @@ impl Clock {
         self.0.fetch_sub(duration.as_millis() as u64, Ordering::SeqCst);
     }
 }
+
+/// Maintains the collector until `expected` series are removed.
+///
+/// Once is not always enough: a removal is put off while any thread of the process, and that may be
+/// one of another test, is off the processor in the midst of a look-up.
+#[track_caller]
+pub(crate) fn remove(metrics: &MetricsCollector, expected: usize) {
+    let mut removed = 0;
+    for _ in 0..100_000 {
+        removed += metrics.maintain();
+        if removed >= expected {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    assert_eq!(removed, expected);
+}
