@@ -1,7 +1,8 @@
 //! The project's own checks, run as `cargo xtask <task>`.
 //!
 //! `ci` is all that has to hold before a change is merged, `tidy` the part of it that the compiler
-//! cannot see, and `record` keeps the result of a comparison. Nothing here knows of the crates it
+//! cannot see, `record` keeps the result of a comparison, and `verify` runs the tools that take long.
+//! Nothing here knows of the crates it
 //! checks other than through their files, and no check edits one.
 #![allow(clippy::print_stdout, reason = "a program for the terminal, not a library")]
 
@@ -9,6 +10,7 @@ mod ci;
 mod error;
 mod record;
 mod tidy;
+mod verify;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,9 @@ usage: cargo xtask <task>
 
   ci              all that has to hold: format, lints, tests, docs, tidy
   tidy            what the compiler cannot see: layers, links, test modules, ...
-  record SUBJECT  runs a comparison of tripod-bench and keeps its output";
+  record SUBJECT  runs a comparison of tripod-bench and keeps its output
+  verify [--short | SECONDS]
+                  miri, thread sanitizer, loom, and each fuzz target for so long (60 s)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
         ["ci"] => ci::run(&root),
         ["tidy"] => tidy::run(&root),
         ["record", subject] => record::run(&root, subject),
+        ["verify", rest @ ..] => verify::run(&root, rest),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -251,6 +251,8 @@ impl MetricsCollector {
     /// Writes all series in the OpenMetrics text format 1.0.0, with units, times of creation,
     /// exemplars and the closing `# EOF`.
     ///
+    /// The format has no place for what negative values lead to: sums and quantiles below 0 are left
+    /// out, and sum and count of a histogram that has a bound below 0. The other formats show them.
     /// For the rest see [`write_text`](Self::write_text). Serve the page as
     /// [`OPENMETRICS_CONTENT_TYPE`](crate::OPENMETRICS_CONTENT_TYPE).
     ///

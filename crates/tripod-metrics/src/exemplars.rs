@@ -34,9 +34,13 @@ impl Exemplars {
 
     /// Drops those of a series that is removed.
     pub(crate) fn forget(&self, position: u32) {
-        if self.is_used.load(Ordering::Relaxed) {
-            lock(&self.newest).retain(|(at, _), _| *at != position);
+        if !self.is_used.load(Ordering::Relaxed) {
+            return;
         }
+        let mut newest = lock(&self.newest);
+        let own = newest.range((position, i32::MIN)..=(position, i32::MAX));
+        let keys: Vec<_> = own.map(|(key, _)| *key).collect();
+        keys.iter().for_each(|key| drop(newest.remove(key)));
     }
 
     /// The exemplars of a series with their buckets, ascending.

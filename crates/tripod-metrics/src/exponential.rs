@@ -14,7 +14,7 @@ mod scale;
 mod windows;
 
 pub(crate) use distribution::Distribution;
-pub(crate) use scale::Scale;
+pub(crate) use scale::{EXPONENT_MAX, Scale};
 pub(crate) use windows::Windows;
 
 use std::sync::OnceLock;

@@ -316,7 +316,8 @@ impl Family<FloatCounter> {
     }
 
     /// Makes the series with these label values an observed one; see
-    /// [`Family<Counter>::observe`](Family::<Counter>::observe).
+    /// [`Family<Counter>::observe`](Family::<Counter>::observe). A negative number and NaN leave it off
+    /// the page.
     ///
     /// # Errors
     /// As there.
@@ -325,7 +326,7 @@ impl Family<FloatCounter> {
         values: &[&str],
         observer: impl Fn() -> Option<f64> + Send + Sync + 'static,
     ) -> Result<(), LabelError> {
-        let observer = move || observer().map(Reading::Value);
+        let observer = move || observer().filter(|total| *total >= 0.0).map(Reading::Value);
         self.set.observe(values, Observer(Arc::new(observer)))
     }
 }

@@ -8,7 +8,7 @@ use crate::bounds::Bounds;
 use crate::cells::{self, Slot};
 use crate::counter::keep_exemplar;
 use crate::exemplars::ExemplarError;
-use crate::exponential::{Distribution, Exponential};
+use crate::exponential::{Distribution, EXPONENT_MAX, Exponential};
 use crate::series::Held;
 use crate::shared::Shared;
 use crate::snapshot::{ExponentialSnapshot, HistogramSnapshot};
@@ -240,7 +240,10 @@ pub(crate) fn by_powers_of_two(distribution: &Distribution, schema: i8) -> Histo
             while let Some((_, own)) = counts.next_if(|(index, _)| exponent(*index) <= power) {
                 count += own;
             }
-            push(&mut buckets, f64::from(power).exp2(), count);
+            // The outermost bucket also has what lies beyond its bound.
+            if power < EXPONENT_MAX {
+                push(&mut buckets, f64::from(power).exp2(), count);
+            }
         }
     }
     push(&mut buckets, f64::INFINITY, count);

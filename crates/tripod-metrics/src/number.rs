@@ -41,11 +41,10 @@ pub(crate) fn write_float(out: &mut String, number: f64) {
 /// exponent.
 pub(crate) fn write_canonical(out: &mut String, number: f64) {
     use std::fmt::Write;
-    let exponent = if number == 0.0 { 0.0 } else { number.abs().log10().floor() };
     let written = if !number.is_finite() || number == 0.0 {
         write_float(out, number);
         out.write_str(if number == 0.0 { ".0" } else { "" })
-    } else if (-5.0..=5.0).contains(&exponent) && (1e-4..1e6).contains(&number.abs()) {
+    } else if (1e-4..1e6).contains(&number.abs()) {
         let start = out.len();
         write!(out, "{number}").and_then(|()| {
             let has_point = out[start..].contains('.');
@@ -104,6 +103,9 @@ mod tests {
             (0.0001, "0.0001"),
             (0.00001, "1e-05"),
             (999_999.0, "999999.0"),
+            // Its logarithm rounds to 6.
+            (999_999.999_999_999_9, "999999.9999999999"),
+            (0.000_099_999_999_999_999_99, "9.999999999999999e-05"),
             (1e6, "1e+06"),
             (1_048_576.0, "1.048576e+06"),
             (1.5e300, "1.5e+300"),

@@ -46,6 +46,9 @@ pub(crate) trait Format {
     const SHOWS_CREATED: bool;
     /// Whether exemplars are written.
     const SHOWS_EXEMPLARS: bool;
+    /// Whether what belongs to negative values may be written. OpenMetrics forbids sums and quantiles
+    /// below 0, and the sum and the count of a histogram with negative bounds.
+    const SHOWS_NEGATIVE: bool;
 }
 
 /// What the lines of one family have in common.
@@ -75,6 +78,7 @@ pub(crate) fn write_family<F: Format, E>(
     let mut is_first = true;
     let mut from = Some(0);
     while let Some(start) = from {
+        sums.forget();
         from = set.visit(start, SERIES_PER_LOCK, &observed, |view| {
             if std::mem::take(&mut is_first) {
                 F::header(out, definition);
@@ -183,22 +187,33 @@ fn write_histogram<F: Format>(
         }
         out.push('\n');
     }
-    write_sum_and_count(out, line, snapshot.sum, snapshot.count);
+    let is_positive = snapshot.buckets.first().is_none_or(|(bound, _)| *bound >= 0.0);
+    if F::SHOWS_NEGATIVE || is_positive && snapshot.sum >= 0.0 {
+        write_sum(out, line, snapshot.sum);
+        write_count(out, line, snapshot.count);
+    }
 }
 
 fn write_summary<F: Format>(out: &mut String, line: &Line<'_>, snapshot: &SummarySnapshot) {
-    for (quantile, value) in &snapshot.quantiles {
+    let is_shown = |value: f64| F::SHOWS_NEGATIVE || value.is_nan() || value >= 0.0;
+    for (quantile, value) in snapshot.quantiles.iter().filter(|(_, value)| is_shown(*value)) {
         line.start_bound::<F>(out, "", "quantile", *quantile);
         number::write_float(out, *value);
         out.push('\n');
     }
-    write_sum_and_count(out, line, snapshot.sum, snapshot.count);
+    if F::SHOWS_NEGATIVE || snapshot.sum >= 0.0 {
+        write_sum(out, line, snapshot.sum);
+    }
+    write_count(out, line, snapshot.count);
 }
 
-fn write_sum_and_count(out: &mut String, line: &Line<'_>, sum: f64, count: u64) {
+fn write_sum(out: &mut String, line: &Line<'_>, sum: f64) {
     line.start_suffixed(out, "_sum");
     number::write_float(out, sum);
     out.push('\n');
+}
+
+fn write_count(out: &mut String, line: &Line<'_>, count: u64) {
     line.start_suffixed(out, "_count");
     number::write_whole(out, count);
     out.push('\n');

@@ -22,7 +22,7 @@ use crate::exemplars::Exemplars;
 use crate::labels::write_pair;
 use crate::reading::Reading;
 use crate::shared::Shared;
-use crate::sync::{Arc, RwLock, read, write};
+use crate::sync::{Arc, Mutex, RwLock, read, write};
 
 /// The number of the next family.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -48,6 +48,8 @@ pub(crate) struct SeriesSet {
     generation: AtomicU64,
     /// Look-ups that went to the overflow series.
     overflowed: AtomicU64,
+    /// Held by the one who removes idle series.
+    expiring: Mutex<()>,
     table: RwLock<Table>,
 }
 
@@ -83,6 +85,7 @@ impl SeriesSet {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             generation: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
+            expiring: Mutex::new(()),
             table: RwLock::new(table),
         }
     }
@@ -173,31 +176,34 @@ impl SeriesSet {
                 return action(&table, position, false);
             }
         }
+        // Before the lock, since the clock is the user's.
+        let now_ms = self.shared.now_ms();
         let mut table = write(&self.table);
-        let (position, is_overflow) = self.find_or_insert(&mut table, text);
+        let (position, is_overflow) = self.find_or_insert(&mut table, text, now_ms);
         keep(&mut table, position);
         action(&table, position, is_overflow)
     }
 
-    fn find_or_insert(&self, table: &mut Table, text: &str) -> (u32, bool) {
+    fn find_or_insert(&self, table: &mut Table, text: &str, now_ms: u64) -> (u32, bool) {
         if let Some(position) = table.find(text) {
             return (position, false);
         }
-        let now_ms = self.shared.now_ms();
-        if table.len() < self.definition.series_max {
+        let mut overflow = String::new();
+        write_pair(&mut overflow, OVERFLOW_LABEL, "true");
+        let overflow_at = table.find(&overflow);
+        // The overflow series is one beyond the limit, and takes no place from another.
+        if table.len() - usize::from(overflow_at.is_some()) < self.definition.series_max {
             return (table.insert(text, now_ms), false);
         }
         self.overflowed.fetch_add(1, Ordering::Relaxed);
-        let mut overflow = String::new();
-        write_pair(&mut overflow, OVERFLOW_LABEL, "true");
-        let position = table.find(&overflow).unwrap_or_else(|| table.insert(&overflow, now_ms));
-        (position, true)
+        (overflow_at.unwrap_or_else(|| table.insert(&overflow, now_ms)), true)
     }
 
     /// Makes a series an observed one.
     pub(crate) fn observe(&self, values: &[&str], observer: Observer) -> Result<(), LabelError> {
         self.check_count(values)?;
         let text = self.text(values);
+        let now_ms = self.shared.now_ms();
         // What is replaced or refused leaves this block, so that it is dropped without the lock.
         let outcome = {
             let mut table = write(&self.table);
@@ -205,7 +211,6 @@ impl SeriesSet {
             match found {
                 Some(position) if table.cell(position).is_some() => Err(observer),
                 found => {
-                    let now_ms = self.shared.now_ms();
                     let position = found.unwrap_or_else(|| table.insert(&text, now_ms));
                     Ok(table.observe(position, observer))
                 }
@@ -321,5 +326,46 @@ impl Clone for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         read(&self.set.table).let_go(self.position);
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::write;
+    use crate::MetricsCollector;
+
+    #[test]
+    fn what_a_thread_remembers_is_recorded_while_the_table_is_locked() {
+        let metrics = MetricsCollector::new();
+        let jobs = metrics.counter("jobs_total", "Jobs.").labels(["x"]);
+        let jobs = jobs.idle_timeout(Duration::from_secs(60)).register().unwrap();
+        let held = jobs.with(&["held"]).unwrap();
+        let sets = metrics.sets();
+        let set = sets.iter().find(|set| set.definition.name == "jobs_total").unwrap();
+        let (touched, is_touched) = channel();
+        let (may_go_on, go_on) = channel::<()>();
+        let (done, is_done) = channel();
+        std::thread::scope(|scope| {
+            let (jobs, held) = (&jobs, &held);
+            scope.spawn(move || {
+                jobs.inc(&["known"]).unwrap();
+                touched.send(()).unwrap();
+                go_on.recv().unwrap();
+                jobs.inc(&["known"]).unwrap();
+                held.inc();
+                done.send(()).unwrap();
+            });
+            is_touched.recv().unwrap();
+            let locked = write(&set.table);
+            may_go_on.send(()).unwrap();
+            let outcome = is_done.recv_timeout(Duration::from_secs(20));
+            drop(locked);
+            outcome.expect("a writer waited for the lock");
+        });
+        assert_eq!((jobs.with(&["known"]).unwrap().get(), held.get()), (2, 1));
     }
 }

@@ -51,23 +51,23 @@ impl<'a> Block<'a> {
         sequence.store(before.wrapping_add(2), Ordering::Release);
     }
 
-    /// Adds the counts to `buckets` and returns the sum, as they were together at one moment.
+    /// Adds the counts to `buckets` and returns the sums, as they were together at one moment.
     ///
     /// `scratch` is as long as `buckets`; its contents do not matter.
-    pub(super) fn read(&self, buckets: &mut [u64], scratch: &mut [u64]) -> f64 {
+    pub(super) fn read(&self, buckets: &mut [u64], scratch: &mut [u64]) -> [f64; 2] {
         for attempt in 0.. {
-            if let Some(sum) = self.try_read(scratch) {
+            if let Some(sums) = self.try_read(scratch) {
                 for (bucket, count) in buckets.iter_mut().zip(scratch) {
                     *bucket = bucket.wrapping_add(*count);
                 }
-                return sum;
+                return sums;
             }
             pause(attempt);
         }
         unreachable!("the attempts do not end");
     }
 
-    fn try_read(&self, counts: &mut [u64]) -> Option<f64> {
+    fn try_read(&self, counts: &mut [u64]) -> Option<[f64; 2]> {
         let before = self.chunk.cell(self.first).load(Ordering::Acquire);
         if !before.is_multiple_of(2) {
             return None;
@@ -75,11 +75,11 @@ impl<'a> Block<'a> {
         for (bucket, count) in counts.iter_mut().enumerate() {
             *count = self.chunk.get(self.first + BLOCK_HEAD + bucket);
         }
-        let sums = Self::SUMS.map(|cell| f64::from_bits(self.chunk.get(self.first + cell)));
-        let sum = sums.sum();
+        let sums = [0, 1]
+            .map(|place| f64::from_bits(self.chunk.get(self.first + Self::SUMS.start + place)));
         // Pairs with the release fence of `observe`.
         fence(Ordering::Acquire);
-        (self.chunk.get(self.first) == before).then_some(sum)
+        (self.chunk.get(self.first) == before).then_some(sums)
     }
 }
 

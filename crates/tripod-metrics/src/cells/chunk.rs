@@ -2,8 +2,14 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// Cells in a chunk. Few under loom, which tracks each.
-pub(crate) const CHUNK_CELLS: usize = if cfg!(all(loom, test)) { 8 } else { 512 };
+/// Cells in a chunk. Few under loom, which tracks each, and under Miri, which is slow.
+pub(crate) const CHUNK_CELLS: usize = if cfg!(all(loom, test)) {
+    8
+} else if cfg!(miri) {
+    64
+} else {
+    512
+};
 
 /// The cells of one thread in one group.
 ///

@@ -89,8 +89,7 @@ impl Group {
 
     /// The `f64` in `cell`.
     pub(crate) fn sum_float(&self, cell: usize) -> f64 {
-        let inner = lock(&self.inner);
-        inner.chunks().map(|chunk| f64::from_bits(chunk.get(cell))).sum()
+        lock(&self.inner).sum_float(cell)
     }
 
     /// The totals of all cells at once.
@@ -98,7 +97,14 @@ impl Group {
         totals.fill(0);
         let inner = lock(&self.inner);
         for chunk in inner.chunks() {
-            chunk.add_to(totals, &inner.floats);
+            for (cell, total) in totals.iter_mut().enumerate() {
+                *total = total.wrapping_add(chunk.get(cell));
+            }
+        }
+        for (cell, total) in totals.iter_mut().enumerate() {
+            if is_float(&inner.floats, cell) {
+                *total = inner.sum_float(cell).to_bits();
+            }
         }
     }
 
@@ -107,7 +113,12 @@ impl Group {
         let mut scratch = [0; CHUNK_CELLS];
         let scratch = &mut scratch[..buckets.len()];
         let inner = lock(&self.inner);
-        inner.chunks().map(|chunk| Block::at(chunk, first).read(buckets, scratch)).sum()
+        let mut sum = FloatTotal::default();
+        for chunk in inner.chunks() {
+            // One by one: added up here they would be rounded twice.
+            Block::at(chunk, first).read(buckets, scratch).into_iter().for_each(|own| sum.add(own));
+        }
+        sum.value()
     }
 
     /// Makes cells that nobody writes 0, in every chunk.
@@ -135,6 +146,12 @@ impl Inner {
         self.members.iter().map(|member| &*member.chunk)
     }
 
+    fn sum_float(&self, cell: usize) -> f64 {
+        let mut sum = FloatTotal::default();
+        self.chunks().for_each(|chunk| sum.add(f64::from_bits(chunk.get(cell))));
+        sum.value()
+    }
+
     /// The chunk without an owner, which is made if there is none.
     fn unowned(&mut self) -> &mut Member {
         let place = self.members.iter().position(|member| !member.is_owned);
@@ -152,24 +169,13 @@ impl Chunk {
     /// Adds all cells of `other`; neither has an owner, and the group's lock is held.
     fn absorb(&self, other: &Self, floats: &Floats) {
         for cell in 0..CHUNK_CELLS {
-            let both = total(self.get(cell), other.get(cell), is_float(floats, cell));
-            self.set(cell, both);
-        }
-    }
-
-    /// Adds all cells to `totals`.
-    fn add_to(&self, totals: &mut [u64; CHUNK_CELLS], floats: &Floats) {
-        for (word, totals) in totals.chunks_mut(64).enumerate() {
-            if floats[word] == 0 {
-                for (offset, total) in totals.iter_mut().enumerate() {
-                    *total = total.wrapping_add(self.get(word * 64 + offset));
-                }
+            let (own, others) = (self.get(cell), other.get(cell));
+            let both = if is_float(floats, cell) {
+                add_upwards(f64::from_bits(own), f64::from_bits(others)).to_bits()
             } else {
-                for (offset, sum) in totals.iter_mut().enumerate() {
-                    let cell = word * 64 + offset;
-                    *sum = total(*sum, self.get(cell), is_float(floats, cell));
-                }
-            }
+                own.wrapping_add(others)
+            };
+            self.set(cell, both);
         }
     }
 }
@@ -178,6 +184,149 @@ fn is_float(floats: &Floats, cell: usize) -> bool {
     floats[cell / 64] & (1 << (cell % 64)) != 0
 }
 
-fn total(a: u64, b: u64, is_float: bool) -> u64 {
-    if is_float { (f64::from_bits(a) + f64::from_bits(b)).to_bits() } else { a.wrapping_add(b) }
+/// The total of floats, rounded once, so that it is the same in any order.
+///
+/// Chunks come and go and change places. Added up plainly, 0.1, 0.2 and 0.3 are one bit less in
+/// another order, and a total that falls by one bit reads as a counter that was reset. (A. Neumaier,
+/// "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen", ZAMM 54, 1974.)
+#[derive(Debug, Default)]
+struct FloatTotal {
+    sum: f64,
+    /// What was lost by rounding.
+    lost: f64,
+}
+
+impl FloatTotal {
+    fn add(&mut self, number: f64) {
+        self.lost += lost_by_adding(self.sum, number);
+        self.sum += number;
+    }
+
+    fn value(&self) -> f64 {
+        let exact = self.sum + self.lost;
+        // Infinities lose what is no number.
+        if exact.is_nan() { self.sum } else { exact }
+    }
+}
+
+/// What `a + b` loses by rounding, exactly (D. Knuth, The Art of Computer Programming 2, 4.2.2).
+fn lost_by_adding(a: f64, b: f64) -> f64 {
+    let sum = a + b;
+    let own = sum - b;
+    (a - own) + (b - (sum - own))
+}
+
+/// Adds, and rounds up where it has to round: a total may not fall because two chunks become one.
+fn add_upwards(a: f64, b: f64) -> f64 {
+    let sum = a + b;
+    if lost_by_adding(a, b) > 0.0 { sum.next_up() } else { sum }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    const CELL: usize = 3;
+
+    /// A group with a chunk for each of `numbers`, in that order.
+    fn group_of(numbers: &[f64]) -> (Group, Vec<Arc<Chunk>>) {
+        let group = Group::new();
+        group.mark_floats([CELL].into_iter());
+        let chunks = numbers.iter().map(|number| {
+            let chunk = group.adopt();
+            chunk.add_float(CELL, *number);
+            chunk
+        });
+        let chunks = chunks.collect();
+        (group, chunks)
+    }
+
+    #[test]
+    fn a_total_of_floats_does_not_fall_when_threads_end_in_any_order() {
+        let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+        for numbers in [[0.1, 0.2, 0.3], [1e16, 1.0, 1.0], [1e-300, 1e300, 7.0]] {
+            for order in orders {
+                let (group, chunks) = group_of(&numbers);
+                let mut last = group.sum_float(CELL);
+                for place in order {
+                    group.release(&chunks[place]);
+                    let mut totals = [0; CHUNK_CELLS];
+                    group.sums(&mut totals);
+                    let total = group.sum_float(CELL);
+                    assert_eq!(f64::from_bits(totals[CELL]), total);
+                    assert!(total >= last, "{total} after {last} of {numbers:?} in {order:?}");
+                    last = total;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn totals_of_floats_are_exact_to_one_rounding() {
+        let (group, _chunks) = group_of(&[1e16, 1.0, -1e16, 1.0]);
+        assert_eq!(group.sum_float(CELL), 2.0);
+        for (numbers, expected) in [
+            ([f64::INFINITY, 1.0, 2.0], f64::INFINITY),
+            ([f64::MAX, f64::MAX, 1.0], f64::INFINITY),
+            ([1.0, f64::NEG_INFINITY, 1.0], f64::NEG_INFINITY),
+        ] {
+            let (group, chunks) = group_of(&numbers);
+            assert_eq!(group.sum_float(CELL), expected);
+            chunks.iter().for_each(|chunk| group.release(chunk));
+            assert_eq!(group.sum_float(CELL), expected);
+        }
+        let (group, _chunks) = group_of(&[f64::INFINITY, f64::NEG_INFINITY]);
+        assert!(group.sum_float(CELL).is_nan());
+    }
+
+    #[test]
+    fn threads_that_end_leave_one_chunk_at_most() {
+        let (group, chunks) = group_of(&[0.5; 9]);
+        chunks.iter().for_each(|chunk| group.release(chunk));
+        assert_eq!(lock(&group.inner).members.len(), 1);
+        assert_eq!(group.sum_float(CELL), 4.5);
+        // It is adopted with what it holds.
+        group.adopt().add_float(CELL, 0.5);
+        assert_eq!(lock(&group.inner).members.len(), 1);
+        assert_eq!(group.sum_float(CELL), 5.0);
+    }
+
+    /// The lock of a group is for readers, and for threads that come and go.
+    #[test]
+    fn a_thread_that_has_a_chunk_goes_on_while_the_group_is_locked() {
+        use std::sync::mpsc::channel;
+        use std::time::Duration;
+
+        let cells = super::super::Cells::default();
+        let counter = cells.allocate(1);
+        let block = cells.allocate(4);
+        let write = || {
+            cells.add(counter, 1);
+            cells.add_float(counter, 0.0);
+            assert!(super::super::try_observe(block, 1, 2.0), "the thread has a chunk");
+        };
+        let (touched, is_touched) = channel();
+        let (may_go_on, go_on) = channel::<()>();
+        let (done, is_done) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                write();
+                touched.send(()).unwrap();
+                go_on.recv().unwrap();
+                (0..99).for_each(|_| write());
+                done.send(()).unwrap();
+            });
+            is_touched.recv().unwrap();
+            let group = cells.group(counter);
+            let locked = lock(&group.inner);
+            may_go_on.send(()).unwrap();
+            let outcome = is_done.recv_timeout(Duration::from_secs(20));
+            drop(locked);
+            outcome.expect("a writer waited for the lock");
+        });
+        let mut buckets = [0; 2];
+        assert_eq!((cells.sum(counter), cells.read_block(block, &mut buckets)), (100, 200.0));
+        assert_eq!(buckets, [0, 100]);
+    }
 }

@@ -18,6 +18,13 @@ impl<'a> Sums<'a> {
         Self { cells, group: None, totals: Box::new([0; CHUNK_CELLS]) }
     }
 
+    /// Reads anew from here on. To be called whenever slots may have changed hands: a group that was
+    /// read before a series was removed has the value of that series, in a slot that by now may be
+    /// another's.
+    pub(crate) fn forget(&mut self) {
+        self.group = None;
+    }
+
     /// The bits of the number at `slot`: a `u64`, or an `f64` if the slot was marked as one.
     #[inline]
     pub(crate) fn bits(&mut self, slot: Slot) -> u64 {

@@ -17,6 +17,9 @@ use super::distribution::{Distribution, Packed};
 /// Spans of a window, of those that the next shorter one has not.
 const SPANS: u64 = 5;
 
+/// A window is at most this long, 35,000 years, so that no time overflows.
+const LONGEST_MS: u64 = 1 << 50;
+
 /// The recent past of one series.
 #[derive(Debug)]
 pub(crate) struct Windows {
@@ -45,7 +48,7 @@ impl Windows {
         let mut levels: Vec<Level> = Vec::new();
         let mut covered_ms = 0;
         for window in windows {
-            let ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+            let ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX).min(LONGEST_MS);
             // Spans of a level are made of whole spans of the level before.
             let part_ms = levels.last().map_or(1, |level| level.span_ms);
             let length_ms = ms.saturating_sub(covered_ms).max(1);
@@ -70,7 +73,10 @@ impl Windows {
         let Some(span_ms) = self.levels.first().map(|level| level.span_ms) else {
             return;
         };
-        let spans = now_ms.saturating_sub(self.last_ms) / span_ms;
+        // After a clock went back the newest span begins anew, or the windows would stand still until
+        // the clock has caught up.
+        self.last_ms = self.last_ms.min(now_ms);
+        let spans = (now_ms - self.last_ms) / span_ms;
         if spans == 0 {
             return;
         }
@@ -78,20 +84,36 @@ impl Windows {
         let state = read();
         let newest = state.since(&self.last.unpack());
         self.last = state.pack();
-        // After the time of all windows, more of nothing changes nothing.
-        let most: u64 =
-            self.levels.iter().map(|level| level.span_ms * level.spans_max as u64).sum();
-        for _ in 1..spans.min(2 * most / span_ms + 2) {
-            self.push(Distribution::default());
-        }
-        self.push(newest);
+        self.pass(0, spans - 1);
+        self.push(0, newest);
     }
 
-    fn push(&mut self, span: Distribution) {
+    /// Adds a span to the level of this place; what falls out of it goes to the next.
+    fn push(&mut self, place: usize, span: Distribution) {
         let mut arriving = Some((span, 0));
-        for level in &mut self.levels {
+        for level in &mut self.levels[place..] {
             let Some((span, span_ms)) = arriving.take() else { return };
             arriving = level.push(span, span_ms);
+        }
+    }
+
+    /// Adds that many spans without a value to the level of this place, in few steps however many
+    /// they are.
+    fn pass(&mut self, place: usize, spans: u64) {
+        let level = &self.levels[place];
+        let (span_ms, own) = (level.span_ms, spans.min(level.spans_max as u64));
+        for _ in 0..own {
+            self.push(place, Distribution::default());
+        }
+        // By now no span of the level has a value, so nothing more falls out of it but time.
+        let Some(next) = self.levels.get_mut(place + 1) else { return };
+        next.filling_ms = next.filling_ms.saturating_add((spans - own) * span_ms);
+        let whole = next.filling_ms / next.span_ms;
+        next.filling_ms %= next.span_ms;
+        if whole > 0 {
+            let filled = std::mem::replace(&mut next.filling, Distribution::default().pack());
+            self.push(place + 1, filled.unpack());
+            self.pass(place + 1, whole - 1);
         }
     }
 
@@ -186,5 +208,38 @@ mod tests {
         // A clock that goes backwards ends nothing and loses nothing.
         windows.advance(SECOND * 50_000, || state(4));
         assert_eq!(windows.within(1, &state(4)).count(), 1);
+        // It goes on from there.
+        windows.advance(SECOND * 50_010, || state(4));
+        windows.advance(SECOND * 50_022, || state(4));
+        assert_eq!(windows.within(0, &state(4)).count(), 0);
+        assert_eq!(windows.within(1, &state(4)).count(), 1);
+    }
+
+    #[test]
+    fn time_that_passes_at_once_is_as_much_as_in_small_steps() {
+        for gap in (1..700).step_by(23) {
+            let (mut at_once, mut in_steps) = (windows(&[8, 60, 300]), windows(&[8, 60, 300]));
+            for second in 1..400 {
+                at_once.advance(second * SECOND, || state(second));
+                in_steps.advance(second * SECOND, || state(second));
+            }
+            at_once.advance((399 + gap) * SECOND, || state(399));
+            for second in 400..=399 + gap {
+                in_steps.advance(second * SECOND, || state(399));
+            }
+            for place in 0..3 {
+                let within = |windows: &Windows| windows.within(place, &state(399));
+                assert_eq!(within(&at_once), within(&in_steps), "window {place} after {gap} s");
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_may_be_longer_than_time() {
+        let mut windows = Windows::new(&[Duration::from_secs(10), Duration::MAX], 0);
+        for now_ms in [9 * SECOND, 1000 * SECOND, u64::MAX / 2, u64::MAX] {
+            windows.advance(now_ms, || state(3));
+            assert_eq!(windows.within(1, &state(3)).count(), 3 * u64::from(now_ms < u64::MAX / 2));
+        }
     }
 }

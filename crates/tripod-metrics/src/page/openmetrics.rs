@@ -30,6 +30,7 @@ impl Format for OpenMetrics {
 
     const SHOWS_CREATED: bool = true;
     const SHOWS_EXEMPLARS: bool = true;
+    const SHOWS_NEGATIVE: bool = false;
 }
 
 /// Writes an exemplar behind the number of a line.

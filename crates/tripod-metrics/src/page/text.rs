@@ -23,4 +23,5 @@ impl Format for Text004 {
 
     const SHOWS_CREATED: bool = false;
     const SHOWS_EXEMPLARS: bool = false;
+    const SHOWS_NEGATIVE: bool = true;
 }

@@ -82,11 +82,15 @@ pub(super) fn with_remembered<F: FnOnce(&OwnedCell)>(
             cache.busy.0.store(true, Ordering::Relaxed);
             fence(Ordering::SeqCst);
         }
-        if family.generation.load(Ordering::Acquire) == entry.generation {
-            // It is there: this is the only place that takes it.
-            if let Some(write) = write.take() {
-                write(&entry.cell);
-            }
+        let is_right = family.generation.load(Ordering::Acquire) == entry.generation;
+        // Where a removal must not come in between; a test that never stops here would miss it.
+        #[cfg(all(test, not(loom)))]
+        if family.removes {
+            std::thread::yield_now();
+        }
+        // It is there: this is the only place that takes it.
+        if is_right && let Some(write) = write.take() {
+            write(&entry.cell);
         }
         if family.removes {
             cache.busy.0.store(false, Ordering::Release);

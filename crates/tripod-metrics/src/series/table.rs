@@ -103,12 +103,12 @@ impl Table {
         let position = match self.free.pop() {
             Some(position) => {
                 *self.records.get_mut(position) = record;
-                self.cells.renew(position);
+                self.cells.renew(position, now_ms);
                 position
             }
             None => {
                 let position = self.records.push(record);
-                self.cells.push();
+                self.cells.push(now_ms);
                 position
             }
         };

@@ -118,18 +118,18 @@ impl Column {
     }
 
     /// Makes the numbers of the next position.
-    pub(super) fn push(&mut self) {
+    pub(super) fn push(&mut self, now_ms: u64) {
         let Self { shared, shape, stored } = self;
         match stored {
             Stored::Slots(slots) => drop(slots.push(new_slot(shared, shape).to_raw())),
             Stored::Gauges(gauges) => drop(gauges.push(Arc::default())),
             Stored::Exponentials(series) => drop(series.push(new_exponential(shared, shape))),
-            Stored::Summaries(series) => drop(series.push(new_summary(shared, shape))),
+            Stored::Summaries(series) => drop(series.push(new_summary(shared, shape, now_ms))),
         }
     }
 
     /// Makes new numbers for a position that was cleared.
-    pub(super) fn renew(&mut self, position: u32) {
+    pub(super) fn renew(&mut self, position: u32, now_ms: u64) {
         let Self { shared, shape, stored } = self;
         match stored {
             Stored::Slots(slots) => *slots.get_mut(position) = new_slot(shared, shape).to_raw(),
@@ -137,7 +137,9 @@ impl Column {
             Stored::Exponentials(series) => {
                 *series.get_mut(position) = new_exponential(shared, shape);
             }
-            Stored::Summaries(series) => *series.get_mut(position) = new_summary(shared, shape),
+            Stored::Summaries(series) => {
+                *series.get_mut(position) = new_summary(shared, shape, now_ms)
+            }
         }
     }
 
@@ -150,7 +152,8 @@ impl Column {
             }
             // Cells go back when the last share is dropped: here, and in caches of threads.
             Stored::Gauges(_) => {}
-            Stored::Exponentials(_) | Stored::Summaries(_) => self.renew(position),
+            // Empty ones stand there until the position is used again.
+            Stored::Exponentials(_) | Stored::Summaries(_) => self.renew(position, 0),
         }
     }
 }
@@ -178,10 +181,10 @@ fn new_exponential(shared: &Shared, shape: &Shape) -> Arc<Exponential> {
     Arc::new(Exponential::new(Scale::of_schema(schema), Arc::clone(&shared.cells)))
 }
 
-fn new_summary(shared: &Shared, shape: &Shape) -> Arc<WindowedSummary> {
+fn new_summary(shared: &Shared, shape: &Shape, now_ms: u64) -> Arc<WindowedSummary> {
     let windows = if let Shape::Summary(summary) = shape { &summary.windows[..] } else { &[] };
     let cells = Arc::clone(&shared.cells);
-    Arc::new(WindowedSummary::new(cells, windows, shared.now_ms()))
+    Arc::new(WindowedSummary::new(cells, windows, now_ms))
 }
 
 #[cfg(test)]
@@ -206,9 +209,9 @@ mod tests {
             windows: DEFAULT_WINDOWS.to_vec(),
         }));
         let shared = Shared::new(Box::new(std::time::SystemTime::now));
-        let summary = new_summary(&shared, &shape);
-        let mut seed = 0x5eed;
         let start_ms = shared.now_ms();
+        let summary = new_summary(&shared, &shape, start_ms);
+        let mut seed = 0x5eed;
         for second in 0..600 {
             for _ in 0..1000 {
                 // Log-normal around 5 ms with a sigma of 1, by Box and Muller (1958).

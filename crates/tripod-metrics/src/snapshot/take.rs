@@ -23,6 +23,7 @@ pub(crate) fn family(
     let mut series = Vec::new();
     let mut from = Some(0);
     while let Some(start) = from {
+        sums.forget();
         from = set.visit(start, 256, &observed, |view| {
             let mut labels = constant_labels.to_vec();
             labels.extend(parse_pairs(view.labels));

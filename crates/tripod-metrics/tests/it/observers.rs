@@ -152,3 +152,43 @@ fn a_page_is_written_without_locks_and_a_failed_write_is_reported() {
     let mut narrow = BusyWriter { metrics: metrics.clone(), room: 30 };
     metrics.write_text(&mut narrow).unwrap_err();
 }
+
+/// The clock is code of the user too: it is not asked under a lock.
+#[test]
+fn a_clock_may_use_the_collector() {
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, SystemTime};
+
+    let used: Arc<OnceLock<MetricsCollector>> = Arc::default();
+    let (own, is_asked) = (Arc::clone(&used), AtomicBool::new(false));
+    let clock = move || {
+        // Once within itself is enough.
+        if let Some(metrics) = own.get().filter(|_| !is_asked.swap(true, Ordering::SeqCst)) {
+            for set in 0..3 {
+                let family = metrics.counter("asked_total", "Asked.").labels(["x"]);
+                family.register().unwrap().inc(&[&format!("clock {set}")]).unwrap();
+                let family = metrics.summary("took_seconds", "Took.").labels(["x"]);
+                family.register().unwrap().observe(&["clock"], 1.0).unwrap();
+            }
+            drop(metrics.encode_text());
+            is_asked.store(false, Ordering::SeqCst);
+        }
+        SystemTime::now()
+    };
+    let metrics = MetricsCollector::builder().clock(clock).build().unwrap();
+    let asked = metrics.counter("asked_total", "Asked.").labels(["x"]).register().unwrap();
+    let took = metrics.summary("took_seconds", "Took.").labels(["x"]).register().unwrap();
+    used.set(metrics.clone()).unwrap();
+    // In a thread, so that a deadlock fails and does not hang.
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        asked.inc(&["new"]).unwrap();
+        took.observe(&["new"], 1.0).unwrap();
+        asked.observe(&["observed"], || Some(1)).unwrap();
+        metrics.maintain();
+        done.send(metrics.encode_openmetrics()).unwrap();
+    });
+    let page = is_done.recv_timeout(Duration::from_secs(20)).expect("the clock waited for a lock");
+    assert!(page.contains("asked_total{x=\"clock 2\"}"), "{page}");
+}

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use tripod_metrics::MetricsCollector;
 
 /// Runs promtool on a page; `None` if it is not installed, which is an error under `CI`.
-fn promtool(page: &str) -> Option<Output> {
+pub(crate) fn promtool(page: &str) -> Option<Output> {
     let command = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -86,7 +86,7 @@ proptest! {
 
     #[test]
     fn whatever_is_registered_makes_a_right_page(
-        families in vec(("[ab_]{0,2}(_total|_sum|_bucket|_count|é|:x)?", help(), 0..3_u8), 1..12),
+        families in vec(("[ab_]{0,2}(_total|_sum|_bucket|_count|_created|é|:x)?", help(), 0..4_u8), 1..12),
         labels in vec("(a|b|_c|__d|le|quantile|0|é|)", 0..3),
     ) {
         let metrics = MetricsCollector::new();
@@ -99,6 +99,9 @@ proptest! {
                 }),
                 1 => metrics.gauge(name, help).labels(&labels).register().map(|family| {
                     family.with(&values).unwrap().add(1.0);
+                }),
+                2 => metrics.summary(name, help).labels(&labels).register().map(|family| {
+                    family.with(&values).unwrap().observe(1.0);
                 }),
                 _ => metrics.histogram(name, help).labels(&labels).register().map(|family| {
                     family.with(&values).unwrap().observe(1.0);
@@ -113,6 +116,10 @@ proptest! {
                 Err(_) => {}
             }
         }
+        let names = |name: &str| name.strip_suffix("_total").unwrap_or(name).to_owned();
+        let openmetrics = checker::read_openmetrics(&metrics.encode_openmetrics());
+        let stripped: Vec<_> = openmetrics.into_iter().map(|family| family.name).collect();
+        prop_assert_eq!(stripped, accepted.keys().map(|name| names(name)).collect::<Vec<_>>());
         let page = checker::read(&metrics.encode_text());
         let found: BTreeMap<_, _> =
             page.into_iter().map(|family| (family.name, family.help)).collect();

@@ -1,0 +1,229 @@
+//! `cargo xtask verify`: what is too slow, or needs too much, to hold before every change.
+//!
+//! Miri on the unit tests of the modules with unsafe code, ThreadSanitizer on those with threads, the
+//! loom models, and each fuzz target for some time. All of them always run, so that one round shows
+//! everything. What needs a tool that is not there is skipped, says which, and is no failure: the
+//! tools come with a nightly compiler, which this project does not pin.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::ci::cargo_program;
+use crate::error::TaskError;
+
+/// How long each fuzz target runs, in seconds.
+const FUZZ_SECONDS: u32 = 60;
+const FUZZ_SECONDS_SHORT: u32 = 10;
+
+/// Folders of their own below `target`, since the flags would make cargo build everything else again.
+const LOOM_FOLDER: &str = "--target-dir=target/loom";
+const MIRI_FOLDER: &str = "--target-dir=target/miri";
+const THREAD_SANITIZER_FOLDER: &str = "--target-dir=target/tsan";
+
+/// Tests that Miri gets through in minutes.
+const MIRI_TESTS: [&str; 4] = ["cells::", "series::cache", "series::expiry", "series::text"];
+/// Tests with threads, of which ThreadSanitizer may miss nothing.
+const THREAD_SANITIZER_TESTS: [&str; 5] =
+    ["cells::", "series::", "counter::", "gauge::", "histogram::"];
+
+/// One thing to run, if its tool is there.
+struct Check {
+    name: String,
+    /// What has to succeed for the tool to be there, and how to get it.
+    tool: Option<(Vec<String>, &'static str)>,
+    variables: Vec<(&'static str, &'static str)>,
+    command: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Holds,
+    Failed,
+    Skipped,
+}
+
+/// Runs all checks; the exit code is 1 if one of them failed.
+///
+/// # Errors
+/// If the list of fuzz targets could not be read, or a check not be started.
+pub(crate) fn run(root: &Path, words: &[&str]) -> Result<ExitCode, TaskError> {
+    let fuzz_seconds = fuzz_seconds(words).ok_or(TaskError::Usage)?;
+    let mut checks = vec![miri(), thread_sanitizer()];
+    checks.push(loom("tripod-memory", "engine::model"));
+    checks.push(loom("tripod-metrics", "cells::model"));
+    let targets = fuzz_targets(root)?;
+    checks.extend(targets.iter().map(|target| fuzz(target, fuzz_seconds)));
+    let mut outcomes = Vec::new();
+    for check in &checks {
+        outcomes.push(check.perform(root)?);
+    }
+    let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
+    let (holds, failed, skipped) =
+        (count(Outcome::Holds), count(Outcome::Failed), count(Outcome::Skipped));
+    println!("verify: {holds} checks hold, {failed} failed, {skipped} skipped");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn fuzz_seconds(words: &[&str]) -> Option<u32> {
+    match words {
+        [] => Some(FUZZ_SECONDS),
+        ["--short"] => Some(FUZZ_SECONDS_SHORT),
+        [seconds] => seconds.parse().ok().filter(|seconds| *seconds > 0),
+        _ => None,
+    }
+}
+
+fn miri() -> Check {
+    let command = ["miri", "test", "--package=tripod-metrics", "--lib", "--locked", MIRI_FOLDER];
+    Check {
+        name: "miri".to_owned(),
+        tool: Some((
+            nightly(&["miri", "--version"]),
+            "rustup +nightly component add miri rust-src",
+        )),
+        // The clock and the random numbers of the tests are those of the machine.
+        variables: vec![("MIRIFLAGS", "-Zmiri-disable-isolation"), ("PROPTEST_CASES", "4")],
+        command: nightly(&[&command[..], &["--"], &MIRI_TESTS].concat()),
+    }
+}
+
+fn thread_sanitizer() -> Check {
+    let command = [
+        "test",
+        "-Zbuild-std",
+        "--target=x86_64-unknown-linux-gnu",
+        "--package=tripod-metrics",
+        "--lib",
+        THREAD_SANITIZER_FOLDER,
+    ];
+    // The standard library has to be built with it as well, which needs its source.
+    let probe = ["fetch", "-Zbuild-std", "--target=x86_64-unknown-linux-gnu"];
+    Check {
+        name: "thread sanitizer".to_owned(),
+        tool: Some((nightly(&probe), "rustup +nightly component add rust-src")),
+        variables: vec![("RUSTFLAGS", "-Zsanitizer=thread")],
+        command: nightly(&[&command[..], &["--"], &THREAD_SANITIZER_TESTS].concat()),
+    }
+}
+
+fn loom(package: &str, tests: &str) -> Check {
+    let package_flag = format!("--package={package}");
+    let command = ["test", &package_flag, "--lib", "--release", "--locked", LOOM_FOLDER, tests];
+    let command = std::iter::once(cargo_program()).chain(command.map(str::to_owned));
+    Check {
+        name: format!("loom of {package}"),
+        tool: None,
+        variables: vec![("RUSTFLAGS", "--cfg loom")],
+        command: command.collect(),
+    }
+}
+
+fn fuzz(target: &str, seconds: u32) -> Check {
+    let time = format!("-max_total_time={seconds}");
+    Check {
+        name: format!("fuzz {target}"),
+        tool: Some((nightly(&["fuzz", "--version"]), "cargo install cargo-fuzz")),
+        variables: Vec::new(),
+        command: nightly(&["fuzz", "run", target, "--", &time]),
+    }
+}
+
+/// A cargo command of the nightly compiler, whatever toolchain runs us.
+fn nightly(arguments: &[&str]) -> Vec<String> {
+    let program = ["rustup", "run", "nightly", "cargo"];
+    program.iter().chain(arguments).map(|word| (*word).to_owned()).collect()
+}
+
+/// The names of the fuzz targets; none if there is no folder of them.
+fn fuzz_targets(root: &Path) -> Result<Vec<String>, TaskError> {
+    let path = root.join("fuzz/Cargo.toml");
+    match fs::read_to_string(&path) {
+        Ok(manifest) => Ok(target_names(&manifest)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(TaskError::Read { path, source }),
+    }
+}
+
+fn target_names(manifest: &str) -> Vec<String> {
+    let manifest: toml::Table = manifest.parse().unwrap_or_default();
+    let targets = manifest.get("bin").and_then(toml::Value::as_array);
+    let names = targets.into_iter().flatten().filter_map(|target| target.get("name")?.as_str());
+    names.map(str::to_owned).collect()
+}
+
+impl Check {
+    fn perform(&self, root: &Path) -> Result<Outcome, TaskError> {
+        let Self { name, tool, variables, command } = self;
+        if let Some((probe, remedy)) = tool
+            && !succeeds(root, probe)
+        {
+            println!("<== {name}: skipped: `{}` fails; to get it: {remedy}", probe.join(" "));
+            return Ok(Outcome::Skipped);
+        }
+        let shown = command.join(" ");
+        println!("==> {name}: {shown}");
+        let status = command_of(root, command)
+            .envs(variables.iter().copied())
+            .status()
+            .map_err(|source| TaskError::Start { command: shown, source })?;
+        let outcome = if status.success() { Outcome::Holds } else { Outcome::Failed };
+        println!("<== {name}: {}", if status.success() { "ok" } else { "FAILED" });
+        Ok(outcome)
+    }
+}
+
+fn succeeds(root: &Path, command: &[String]) -> bool {
+    let mut command = command_of(root, command);
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn command_of(root: &Path, words: &[String]) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).current_dir(root).stdin(Stdio::null());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_fuzzing_is_chosen() {
+        assert_eq!(fuzz_seconds(&[]), Some(FUZZ_SECONDS));
+        assert_eq!(fuzz_seconds(&["--short"]), Some(FUZZ_SECONDS_SHORT));
+        assert_eq!(fuzz_seconds(&["5"]), Some(5));
+        for words in [&["0"][..], &["-1"], &["long"], &["--short", "5"]] {
+            assert_eq!(fuzz_seconds(words), None, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn fuzz_targets_are_those_of_the_manifest() {
+        let manifest = "[package]\nname = \"x\"\n[[bin]]\nname = \"a\"\n[[bin]]\nname = \"b\"\n";
+        assert_eq!(target_names(manifest), ["a", "b"]);
+        assert_eq!(target_names("[package]\nname = \"x\"\n"), Vec::<String>::new());
+    }
+
+    /// `command` of words that exit with `code`, behind a tool that is there or not.
+    fn check(tool: Option<&str>, code: &str) -> Check {
+        let words = |code: &str| ["sh", "-c", &format!("exit {code}")].map(str::to_owned).to_vec();
+        Check {
+            name: "any".to_owned(),
+            tool: tool.map(|code| (words(code), "no way")),
+            variables: Vec::new(),
+            command: words(code),
+        }
+    }
+
+    #[test]
+    fn a_check_holds_fails_or_is_skipped() {
+        let outcome = |tool, code| check(tool, code).perform(Path::new(".")).unwrap();
+        assert_eq!(outcome(None, "0"), Outcome::Holds);
+        assert_eq!(outcome(Some("0"), "0"), Outcome::Holds);
+        assert_eq!(outcome(Some("0"), "3"), Outcome::Failed);
+        assert_eq!(outcome(Some("1"), "0"), Outcome::Skipped);
+        assert!(!succeeds(Path::new("."), &["no-such-program-anywhere".to_owned()]));
+    }
+}
