@@ -15,40 +15,7 @@
 //! their bytes; lengths, counts and references are checked here, so a foreign or cut frame is
 //! refused. All code here is pure (no clock, thread or IO), so the decoder compiles to WebAssembly.
 //!
-//! # Format, version 1
-//! `varint` is an unsigned LEB128 of at most 10 bytes; `zigzag` a varint of a signed number mapped to
-//! 0, -1, 1, -2, ...; `text` a varint length and UTF-8.
-//!
-//! | field | type | meaning |
-//! |---|---|---|
-//! | magic | 2 bytes | `TS` |
-//! | version | 1 byte | 1 |
-//! | kind | 1 byte | 0 key frame, 1 delta frame |
-//! | epoch | varint | names the encoder's tables; a delta applies only to tables of its epoch |
-//! | sequence | varint | of the tick; a delta applies to the state of the one before |
-//! | time | zigzag | of the tick, milliseconds since 1970 |
-//!
-//! A key frame goes on with: a count and that many `text` symbols; a count and that many *families*;
-//! a count and that many slots, by ascending series id from 0, each a *series* or one 0 byte for a
-//! hole.
-//!
-//! A delta frame goes on with: a count and that many *id gaps* of retired series; new symbols and new
-//! families as above, which are appended to the tables; a count and for each new series an id gap and
-//! a *series*; a count and for each changed series an id gap and a *change*.
-//!
-//! - *family*: name, help (varints, index of the symbol), unit (varint, index plus 1, or 0 for none),
-//!   1 byte kind (0 counter, 1 gauge, 2 histogram, 3 summary).
-//! - *series*: varint index of the family plus 1; a count of labels and for each the symbols of name
-//!   and value; 1 byte type of the value, 0 with a varint or 1 with the 8 bytes of a double, little
-//!   endian.
-//! - *id gap*: varint of the distance from the id before, minus 1 (the first counts from -1).
-//! - *change* of a whole number: zigzag of the difference, modulo 2^64.
-//! - *change* of a double, if both are multiples of 1, 0.01, 0.001 or 0.000001: varint of the zigzag
-//!   of the difference in that unit times 8, plus 2 times the unit's index (0 to 3). Else one byte,
-//!   1 + 2 × trailing zero bytes + 16 × (length - 1), and the remaining `length` bytes of the exclusive
-//!   or of both doubles, little endian.
-//!
-//! A frame ends with its last field; bytes behind it are an error.
+//! Every byte of a frame is in `docs/formats.md`.
 //!
 //! # Examples
 //! ```
