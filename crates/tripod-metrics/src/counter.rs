@@ -1,6 +1,6 @@
 //! Counters: numbers that only grow.
 //!
-//! An increment is a plain load and store on a cell of the calling thread; see [`cells`](crate::cells).
+//! An increment is a plain load and store on a cell of the calling thread; see [`crate::cells`].
 
 use std::time::SystemTime;
 

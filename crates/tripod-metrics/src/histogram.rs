@@ -1,7 +1,7 @@
 //! Histograms: how often values fell into each of a list of buckets.
 //!
 //! The buckets of a thread and their sum are a block of cells, read as one; see
-//! [`cells`](crate::cells). The count is the total of the buckets, so a reader never sees them
+//! [`crate::cells`]. The count is the total of the buckets, so a reader never sees them
 //! disagree.
 
 use crate::bounds::Bounds;
