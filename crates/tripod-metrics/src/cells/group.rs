@@ -90,7 +90,7 @@ impl Group {
     /// The `f64` in `cell`.
     pub(crate) fn sum_float(&self, cell: usize) -> f64 {
         let inner = lock(&self.inner);
-        inner.chunks().map(|chunk| f64::from_bits(chunk.get(cell))).sum()
+        add(inner.chunks().map(|chunk| f64::from_bits(chunk.get(cell))))
     }
 
     /// The totals of all cells at once.
@@ -107,7 +107,7 @@ impl Group {
         let mut scratch = [0; CHUNK_CELLS];
         let scratch = &mut scratch[..buckets.len()];
         let inner = lock(&self.inner);
-        inner.chunks().map(|chunk| Block::at(chunk, first).read(buckets, scratch)).sum()
+        add(inner.chunks().map(|chunk| Block::at(chunk, first).read(buckets, scratch)))
     }
 
     /// Makes cells that nobody writes 0, in every chunk.
@@ -172,6 +172,11 @@ impl Chunk {
             }
         }
     }
+}
+
+/// The total in the order given; of nothing it is 0, and not the -0 of the standard library.
+fn add(numbers: impl Iterator<Item = f64>) -> f64 {
+    numbers.fold(0.0, |total, number| total + number)
 }
 
 fn is_float(floats: &Floats, cell: usize) -> bool {
