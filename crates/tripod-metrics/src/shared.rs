@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cells::{Cells, Slot};
+use crate::resume::Keeper;
 use crate::sync::Arc;
 
 /// The cells, the clock and the counters of the collector itself.
@@ -10,14 +11,22 @@ pub(crate) struct Shared {
     pub(crate) cells: Arc<Cells>,
     /// Counts NaN values that were given to histograms and summaries.
     pub(crate) dropped: Slot,
+    /// Keeps the cells for the next process, if the collector resumes.
+    pub(crate) keeper: Option<Arc<Keeper>>,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Box<dyn Fn() -> SystemTime + Send + Sync>) -> Self {
-        let cells = Arc::new(Cells::default());
+    pub(crate) fn new(
+        clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+        keeper: Option<Arc<Keeper>>,
+    ) -> Self {
+        let cells = Arc::new(match &keeper {
+            Some(keeper) => Cells::backed_by(Arc::<Keeper>::clone(keeper)),
+            None => Cells::default(),
+        });
         let dropped = cells.allocate(1);
-        Self { cells, dropped, clock }
+        Self { cells, dropped, keeper, clock }
     }
 
     pub(crate) fn now(&self) -> SystemTime {
@@ -33,6 +42,14 @@ impl Shared {
     #[cold]
     pub(crate) fn drop_nan(&self) {
         self.cells.add(self.dropped, 1);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.end();
+        }
     }
 }
 

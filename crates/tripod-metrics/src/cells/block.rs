@@ -1,18 +1,25 @@
 //! Several cells that change together: the buckets and the sum of a histogram.
 //!
-//! A block is a sequence number, a sum, and counts, in a row. Its one writer makes the sequence odd,
+//! A block is a sequence number, a sum, the next sum, and counts, in a row. Its one writer makes the sequence odd,
 //! changes a count and the sum, and makes it even again; a reader that saw an odd number, or another
 //! one after than before, has read nothing and tries again. (A sequence lock; the fences are those of
 //! H.-J. Boehm, "Can seqlocks get along with programming language memory models?", MSPC 2012.)
 //!
 //! The writer never waits. A reader waits at most for one update, which is a few instructions unless
 //! its thread is off the processor just then; so after some tries it lets others run.
+//!
+//! A writer may also be killed in the midst of an update, with the block in a mapped file. What it
+//! left is put right by [`Remains`]: the sequence is twice the number of values, so it tells whether
+//! the count was raised, and the sum that goes with it was noted in the block before. This rests on
+//! the order in which one processor stores, so fences for the compiler are enough.
+
+use std::sync::atomic::compiler_fence;
 
 use super::chunk::Chunk;
 use crate::sync::{Ordering, fence};
 
 /// Cells of a block in front of its counts.
-pub(crate) const BLOCK_HEAD: usize = 2;
+pub(crate) const BLOCK_HEAD: usize = 3;
 
 /// A block within a chunk.
 pub(crate) struct Block<'a> {
@@ -28,17 +35,25 @@ impl<'a> Block<'a> {
 
     /// The cell that holds a float.
     pub(crate) const SUM: usize = 1;
+    /// The cell that holds what the sum is to be, while the sequence is odd; else it means nothing.
+    pub(crate) const NEXT_SUM: usize = 2;
 
     /// Counts `value` in `bucket`. Only for the owner of the chunk.
     #[inline]
     pub(super) fn observe(&self, bucket: usize, value: f64) {
         let sequence = self.chunk.get(self.first);
+        let sum = f64::from_bits(self.chunk.get(self.first + Self::SUM)) + value;
+        self.chunk.set(self.first + Self::NEXT_SUM, sum.to_bits());
+        // Whoever finds an odd number in a file also finds the next sum.
+        compiler_fence(Ordering::Release);
         self.chunk.set(self.first, sequence.wrapping_add(1));
         // Pairs with the acquire fence of `try_read`: whoever sees one of the stores below also sees
         // the odd number.
         fence(Ordering::Release);
         self.chunk.add(self.first + BLOCK_HEAD + bucket, 1);
-        self.chunk.add_float(self.first + Self::SUM, value);
+        // The count before the sum: a count that was not raised means a sum that was not touched.
+        compiler_fence(Ordering::Release);
+        self.chunk.set(self.first + Self::SUM, sum.to_bits());
         // Pairs with the first load of `try_read`.
         self.chunk.cell(self.first).store(sequence.wrapping_add(2), Ordering::Release);
     }
@@ -74,6 +89,32 @@ impl<'a> Block<'a> {
     }
 }
 
+/// The cells of a block as its writer left them, perhaps in the midst of an update.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Remains<'a> {
+    pub(crate) sum: f64,
+    pub(crate) counts: &'a [u64],
+}
+
+impl<'a> Remains<'a> {
+    /// Takes the update that was under way as done if its count was raised, and as not begun
+    /// otherwise. `None` if the cells contradict each other, so that they are not those of a block.
+    pub(crate) fn of(cells: &'a [u64]) -> Option<Self> {
+        let (head, counts) = cells.split_at_checked(BLOCK_HEAD)?;
+        let (sequence, counted) =
+            (head[0], counts.iter().fold(0, |all: u64, own| all.wrapping_add(*own)));
+        let (before, is_odd) = (sequence >> 1, sequence & 1 == 1);
+        let sum = if counted == before {
+            head[Block::SUM]
+        } else if is_odd && counted == before.wrapping_add(1) {
+            head[Block::NEXT_SUM]
+        } else {
+            return None;
+        };
+        Some(Self { sum: f64::from_bits(sum), counts })
+    }
+}
+
 /// Waits a little before the next attempt: within the processor first, then by yielding.
 fn pause(attempt: u32) {
     const SPINS: u32 = 32;
@@ -87,4 +128,56 @@ fn pause(attempt: u32) {
     }
     #[cfg(all(loom, test))]
     let _ = (attempt, SPINS);
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    /// What a block of two buckets holds after each store of an update, in the order of the stores.
+    fn states(before: [u64; 5], bucket: usize, value: f64) -> Vec<[u64; 5]> {
+        let sum = (f64::from_bits(before[Block::SUM]) + value).to_bits();
+        let stores = [
+            (Block::NEXT_SUM, sum),
+            (0, before[0] + 1),
+            (BLOCK_HEAD + bucket, before[BLOCK_HEAD + bucket] + 1),
+            (Block::SUM, sum),
+            (0, before[0] + 2),
+        ];
+        let mut cells = before;
+        let after = stores.map(|(cell, bits)| {
+            cells[cell] = bits;
+            cells
+        });
+        [before].into_iter().chain(after).collect()
+    }
+
+    #[test]
+    fn an_update_that_was_cut_off_is_done_or_not_begun() {
+        let chunk = Chunk::new();
+        let block = Block::at(&chunk, 0);
+        block.observe(0, 0.5);
+        block.observe(1, 2.25);
+        let cells = |chunk: &Chunk| std::array::from_fn::<u64, 5, _>(|cell| chunk.get(cell));
+        let states = states(cells(&chunk), 1, 4.0);
+        block.observe(1, 4.0);
+        assert_eq!(states.last(), Some(&cells(&chunk)), "the stores above are those of `observe`");
+
+        let seen: Vec<(f64, u64)> = states
+            .iter()
+            .map(|cells| Remains::of(cells).expect("each state can be left behind"))
+            .map(|remains| (remains.sum, remains.counts.iter().sum()))
+            .collect();
+        let (before, after) = ((2.75, 2), (6.75, 3));
+        assert_eq!(seen, [before, before, before, after, after, after]);
+    }
+
+    #[test]
+    fn cells_that_contradict_each_other_are_no_block() {
+        for cells in [[2, 0, 0, 0, 0], [2, 0, 0, 1, 1], [3, 0, 0, 0, 0], [3, 0, 0, 2, 1]] {
+            assert_eq!(Remains::of(&cells), None, "{cells:?}");
+        }
+        assert_eq!(Remains::of(&[0, 0]), None);
+    }
 }

@@ -90,8 +90,8 @@ impl Table {
 
     /// Adds a series that is not there yet.
     pub(super) fn insert(&mut self, text: &str, now_ms: u64) -> u32 {
-        let record =
-            Record { text: self.texts.add(text), holders: AtomicU32::new(0), created_ms: now_ms };
+        let text_ref = self.texts.add(text);
+        let record = Record { text: text_ref, holders: AtomicU32::new(0), created_ms: now_ms };
         let idle = Idle { fingerprint: 0, since_ms: now_ms, is_retiring: false };
         let position = match self.free.pop() {
             Some(position) => {
@@ -105,6 +105,10 @@ impl Table {
                 position
             }
         };
+        let created_ms = self.cells.enrol(position, text, now_ms);
+        if let Some(record) = self.records.get_mut(position) {
+            record.created_ms = created_ms;
+        }
         if !self.keeps_idle {
             let length = self.records.len;
             self.idle.resize(length, idle);
@@ -142,6 +146,7 @@ impl Table {
 
     /// Makes a series an observed one; returns the observer before.
     pub(super) fn observe(&mut self, position: u32, observer: Observer) -> Option<Observer> {
+        self.cells.disown(position);
         self.observers.insert(position, observer)
     }
 

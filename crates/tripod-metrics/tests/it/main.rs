@@ -8,3 +8,5 @@ mod page;
 mod promtool;
 mod properties;
 mod registration;
+mod resume;
+mod resume_scraped;
