@@ -17,17 +17,24 @@
 //!
 //! The chunks of a thread are found through a table in thread-local storage ([`local`]), by the
 //! number of the group, which is never used twice in a process.
+//!
+//! Chunks lie on the heap, or in a file that outlives the process; see [`Backing`].
 
+mod backing;
 mod block;
 mod chunk;
 mod group;
 mod local;
+mod mapping;
 #[cfg(all(loom, test))]
 mod model;
 mod sums;
 
-pub(crate) use block::{BLOCK_HEAD, Block};
+pub(crate) use backing::{Backing, ChunkRef};
+pub(crate) use block::{BLOCK_HEAD, Block, Remains};
 pub(crate) use chunk::CHUNK_CELLS;
+pub(crate) use group::FloatTotal;
+pub(crate) use mapping::{Extent, PAGE_BYTES};
 pub(crate) use sums::Sums;
 
 use std::collections::BTreeMap;
@@ -59,13 +66,15 @@ impl Slot {
         Self(raw)
     }
 
+    /// The number of the group.
     #[inline]
-    fn group(self) -> usize {
+    pub(crate) fn group(self) -> usize {
         self.0 as usize / CHUNK_CELLS
     }
 
+    /// Which cell in each of the group's chunks.
     #[inline]
-    fn cell(self) -> usize {
+    pub(crate) fn cell(self) -> usize {
         self.0 as usize % CHUNK_CELLS
     }
 }
@@ -76,6 +85,7 @@ pub(crate) struct Cells {
     /// Ascending by number.
     groups: RwLock<Vec<Arc<Group>>>,
     free: Mutex<Free>,
+    backing: Option<Arc<dyn Backing>>,
 }
 
 /// The slots that are not in use.
@@ -88,6 +98,11 @@ struct Free {
 }
 
 impl Cells {
+    /// Cells whose chunks lie where `backing` says.
+    pub(crate) fn backed_by(backing: Arc<dyn Backing>) -> Self {
+        Self { groups: RwLock::default(), free: Mutex::default(), backing: Some(backing) }
+    }
+
     /// Takes `count` slots in a row, whose cells are all 0, and returns the first.
     ///
     /// # Panics
@@ -121,7 +136,7 @@ impl Cells {
     }
 
     fn add_group(&self) -> u32 {
-        let group = Arc::new(Group::new());
+        let group = Arc::new(Group::new(self.backing.clone()));
         let number = group.number();
         let mut groups = write(&self.groups);
         // Numbers are given out by a counter, but two threads may get here in another order.
@@ -136,6 +151,16 @@ impl Cells {
         let place = groups.partition_point(|group| group.number() < number);
         let group = groups.get(place).filter(|group| group.number() == number);
         Arc::clone(group.expect("a slot belongs to a group of its cells"))
+    }
+
+    /// Adds what cells of an earlier process held to the slots from `first` on, to which nobody has
+    /// written yet.
+    pub(crate) fn seed(&self, first: Slot, cells: &[u64]) {
+        self.group(first).with_unowned(|chunk| {
+            for (offset, bits) in cells.iter().enumerate() {
+                chunk.set(first.cell() + offset, *bits);
+            }
+        });
     }
 
     /// Says that the cells of `first` and the `count - 1` slots behind it hold `f64`.

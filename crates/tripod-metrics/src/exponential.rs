@@ -18,9 +18,10 @@ pub(crate) use scale::{EXPONENT_MAX, Scale};
 pub(crate) use windows::Windows;
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::cells::{self, BLOCK_HEAD, Block, Cells, Slot};
+use crate::resume::{KEY_ZERO, KeptSeries, page_key};
 use crate::sync::Arc;
 
 /// Buckets of a page, at most.
@@ -35,6 +36,23 @@ pub(crate) struct Exponential {
     negative: OnceLock<Pages>,
     /// Counts zeros, in a page of one bucket.
     zero: OnceLock<Slot>,
+    /// Set before anybody else knows of the series, if its collector resumes.
+    kept: OnceLock<Box<Kept>>,
+}
+
+/// The part of a series that the next process goes on with.
+#[derive(Debug)]
+struct Kept {
+    series: KeptSeries,
+    /// Whether the series is no more, so that its cells may be given back.
+    is_gone: AtomicBool,
+}
+
+/// On which side of zero the values of a page are.
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Positive = 0,
+    Negative = 1,
 }
 
 /// For each page the slot of its block plus 1, or 0 where no value has fallen.
@@ -44,7 +62,14 @@ struct Pages(Box<[AtomicU32]>);
 impl Exponential {
     pub(crate) fn new(scale: &'static Scale, cells: Arc<Cells>) -> Self {
         let positive = Pages::new(scale);
-        Self { scale, cells, positive, negative: OnceLock::new(), zero: OnceLock::new() }
+        Self {
+            scale,
+            cells,
+            positive,
+            negative: OnceLock::new(),
+            zero: OnceLock::new(),
+            kept: OnceLock::new(),
+        }
     }
 
     /// The index of the bucket of an absolute value.
@@ -64,14 +89,14 @@ impl Exponential {
         if value < Scale::SMALLEST {
             return self.observe_rare(value);
         }
-        self.count(&self.positive, value, value);
+        self.count(&self.positive, Side::Positive, value, value);
     }
 
     #[inline]
-    fn count(&self, pages: &Pages, magnitude: f64, value: f64) {
+    fn count(&self, pages: &Pages, side: Side, magnitude: f64, value: f64) {
         let (page, bucket) = self.scale.place(magnitude);
         let slot = match pages.0[page].load(Ordering::Acquire) {
-            0 => self.make_page(pages, page),
+            0 => self.make_page(pages, side, page),
             slot => Slot::from_raw(slot - 1),
         };
         self.observe_at(slot, bucket, value);
@@ -88,16 +113,19 @@ impl Exponential {
     #[cold]
     fn observe_rare(&self, value: f64) {
         if value > -Scale::SMALLEST {
-            let slot = *self.zero.get_or_init(|| self.make_block(1));
+            let slot = *self.zero.get_or_init(|| self.make_zero());
             self.observe_at(slot, 0, value);
         } else {
             let pages = self.negative.get_or_init(|| Pages::new(self.scale));
-            self.count(pages, -value, value);
+            self.count(pages, Side::Negative, -value, value);
         }
     }
 
     #[cold]
-    fn make_page(&self, pages: &Pages, page: usize) -> Slot {
+    fn make_page(&self, pages: &Pages, side: Side, page: usize) -> Slot {
+        if let Some(kept) = self.kept.get() {
+            return self.make_kept_page(&kept.series, pages, side, page);
+        }
         let made = self.make_block(self.scale.page_buckets());
         let entry = &pages.0[page];
         // Pairs with the load of `count` on other threads, which may write there at once.
@@ -107,6 +135,58 @@ impl Exponential {
                 self.cells.free(made, BLOCK_HEAD + self.scale.page_buckets());
                 Slot::from_raw(other - 1)
             }
+        }
+    }
+
+    /// As [`make_page`](Self::make_page), one thread at a time: so that what is written down is the
+    /// page that is used, and before it is.
+    fn make_kept_page(&self, kept: &KeptSeries, pages: &Pages, side: Side, page: usize) -> Slot {
+        let _making = kept.making();
+        if let Some(made) = pages.get(page) {
+            return made;
+        }
+        let made = self.make_block(self.scale.page_buckets());
+        kept.add_block(page_key(side as u32, page), made);
+        pages.set(page, made);
+        made
+    }
+
+    fn make_zero(&self) -> Slot {
+        let made = self.make_block(1);
+        if let Some(kept) = self.kept.get() {
+            kept.series.add_block(KEY_ZERO, made);
+        }
+        made
+    }
+
+    /// Takes over the blocks that an earlier process left, by their keys; says where each is now.
+    /// Nobody else knows of the series yet.
+    pub(crate) fn resume(&self, blocks: &[(u32, Vec<u64>)]) -> Vec<(u32, Slot)> {
+        let place = |(key, cells): &(u32, Vec<u64>)| {
+            let slot = self.make_block(cells.len() - BLOCK_HEAD);
+            self.cells.seed(slot, cells);
+            let page = (*key & 0xffff) as usize;
+            if *key == KEY_ZERO {
+                self.zero.get_or_init(|| slot);
+            } else if *key == page_key(Side::Positive as u32, page) {
+                self.positive.set(page, slot);
+            } else {
+                self.negative.get_or_init(|| Pages::new(self.scale)).set(page, slot);
+            }
+            (*key, slot)
+        };
+        blocks.iter().map(place).collect()
+    }
+
+    /// From now on, says where its blocks are. Nobody else knows of the series yet.
+    pub(crate) fn keep(&self, series: KeptSeries) {
+        self.kept.get_or_init(|| Box::new(Kept { series, is_gone: AtomicBool::new(false) }));
+    }
+
+    /// The next process does not go on with the series.
+    pub(crate) fn disown(&self) {
+        if let Some(kept) = self.kept.get() {
+            kept.is_gone.store(true, Ordering::Release);
         }
     }
 
@@ -162,6 +242,10 @@ impl Exponential {
 
 impl Drop for Exponential {
     fn drop(&mut self) {
+        // With the whole collector: what is in the cells is for the next process.
+        if self.kept.get().is_some_and(|kept| !kept.is_gone.load(Ordering::Acquire)) {
+            return;
+        }
         let negative = self.negative.get().into_iter().flat_map(Pages::made);
         for (_, slot) in self.positive.made().chain(negative) {
             self.cells.free(slot, BLOCK_HEAD + self.scale.page_buckets());
@@ -175,6 +259,14 @@ impl Drop for Exponential {
 impl Pages {
     fn new(scale: &Scale) -> Self {
         Self((0..scale.pages()).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    fn get(&self, page: usize) -> Option<Slot> {
+        self.0[page].load(Ordering::Acquire).checked_sub(1).map(Slot::from_raw)
+    }
+
+    fn set(&self, page: usize, slot: Slot) {
+        self.0[page].store(slot.to_raw() + 1, Ordering::Release);
     }
 
     fn made(&self) -> impl Iterator<Item = (usize, Slot)> {

@@ -129,7 +129,7 @@ impl FamilyBuilder<Histogram> {
     /// Sets the upper bounds of the buckets; default:
     /// [`DEFAULT_BUCKETS`](crate::DEFAULT_BUCKETS).
     ///
-    /// Bounds are inclusive, finite and strictly ascending, at most 509. The bucket up to +Inf is
+    /// Bounds are inclusive, finite and strictly ascending, at most 508. The bucket up to +Inf is
     /// implied and may be left out.
     pub fn buckets(mut self, upper_bounds: impl Into<Vec<f64>>) -> Self {
         self.definition.shape = Shape::classic(upper_bounds.into());

@@ -89,6 +89,7 @@ mod rates;
 mod reading;
 #[cfg(feature = "remote-write")]
 pub mod remote_write;
+mod resume;
 #[cfg(feature = "tokio")]
 pub mod runtime;
 mod sampler;
@@ -118,6 +119,7 @@ pub use live::Subscriber;
 pub use metric::Metric;
 pub use page::{OPENMETRICS_CONTENT_TYPE, TEXT_CONTENT_TYPE};
 pub use rates::{Rates, SeriesRate};
+pub use resume::{ResumeError, Resumed, Start};
 pub use sampler::{Sampler, SamplerBuilder};
 pub use summary::{DEFAULT_QUANTILES, DEFAULT_WINDOWS, Summary};
 pub use timer::{Timed, Timer, TimerGuard};

@@ -76,8 +76,8 @@ pub(crate) enum ValueView<'a> {
 
 impl SeriesSet {
     pub(crate) fn new(definition: Definition, shared: Arc<Shared>) -> Self {
-        let column = Column::new(Arc::clone(&shared), definition.shape.clone());
-        let table = Table::new(column, definition.idle_timeout.is_none(), shared.now_ms());
+        let column = Column::new(Arc::clone(&shared), &definition);
+        let table = Table::new(column, definition.idle_timeout.is_none());
         Self {
             definition,
             shared,

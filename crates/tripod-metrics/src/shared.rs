@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cells::{Cells, Slot};
+use crate::resume::Keeper;
 use crate::sync::Arc;
 
 /// The cells, the clock and the counters of the collector itself.
@@ -13,14 +14,22 @@ pub(crate) struct Shared {
     pub(crate) dropped: Slot,
     /// How often the collector was maintained. It only says that time goes by, so `Relaxed` does.
     pub(crate) maintenances: AtomicU64,
+    /// Keeps the cells for the next process, if the collector resumes.
+    pub(crate) keeper: Option<Arc<Keeper>>,
     clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
 }
 
 impl Shared {
-    pub(crate) fn new(clock: Box<dyn Fn() -> SystemTime + Send + Sync>) -> Self {
-        let cells = Arc::new(Cells::default());
+    pub(crate) fn new(
+        clock: Box<dyn Fn() -> SystemTime + Send + Sync>,
+        keeper: Option<Arc<Keeper>>,
+    ) -> Self {
+        let cells = Arc::new(match &keeper {
+            Some(keeper) => Cells::backed_by(Arc::<Keeper>::clone(keeper)),
+            None => Cells::default(),
+        });
         let dropped = cells.allocate(1);
-        Self { cells, dropped, maintenances: AtomicU64::new(0), clock }
+        Self { cells, dropped, maintenances: AtomicU64::new(0), keeper, clock }
     }
 
     pub(crate) fn now(&self) -> SystemTime {
@@ -36,6 +45,14 @@ impl Shared {
     #[cold]
     pub(crate) fn drop_nan(&self) {
         self.cells.add(self.dropped, 1);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.end();
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::tree::Tree;
 ///
 /// A reviewed figure: raise it in the change that needs it, and say there why the packages are worth
 /// their weight. It is kept close to the true count, so that an unnoticed tail of dependencies fails.
-const PACKAGES_MAX: usize = 268;
+const PACKAGES_MAX: usize = 270;
 
 const FILE: &str = "Cargo.lock";
 

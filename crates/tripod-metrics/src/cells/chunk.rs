@@ -16,8 +16,9 @@ pub(crate) const CHUNK_CELLS: usize = if cfg!(all(loom, test)) {
 /// All accesses are `Relaxed`: a number stands alone. What orders owners is the group's lock, and
 /// what holds several cells together is the sequence of a [`Block`](super::Block).
 #[derive(Debug)]
-// Two cache lines, since processors fetch them in pairs.
-#[repr(align(128))]
+// Two cache lines, since processors fetch them in pairs. In the order of C, since a chunk may lie in a
+// mapped file, where it is its cells and nothing else.
+#[repr(C, align(128))]
 pub(crate) struct Chunk {
     cells: [AtomicU64; CHUNK_CELLS],
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use super::backing::{Backing, ChunkRef};
 use super::block::Block;
 use super::chunk::{CHUNK_CELLS, Chunk};
 use crate::sync::{Arc, Mutex, lock};
@@ -16,6 +17,8 @@ pub(crate) struct Group {
     number: u32,
     /// Whether the collector is gone.
     ended: AtomicBool,
+    /// Where new chunks come from; `None` for the heap.
+    backing: Option<Arc<dyn Backing>>,
     inner: Mutex<Inner>,
 }
 
@@ -28,15 +31,15 @@ struct Inner {
 
 #[derive(Debug)]
 struct Member {
-    chunk: Arc<Chunk>,
+    chunk: ChunkRef,
     is_owned: bool,
 }
 
 impl Group {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(backing: Option<Arc<dyn Backing>>) -> Self {
         let inner = Inner { members: Vec::new(), floats: [0; CHUNK_CELLS.div_ceil(64)] };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { number, ended: AtomicBool::new(false), inner: Mutex::new(inner) }
+        Self { number, ended: AtomicBool::new(false), backing, inner: Mutex::new(inner) }
     }
 
     pub(crate) fn number(&self) -> u32 {
@@ -53,24 +56,26 @@ impl Group {
     }
 
     /// Makes the calling thread the owner of a chunk: one that lost its owner, or a new one.
-    pub(crate) fn adopt(&self) -> Arc<Chunk> {
+    pub(crate) fn adopt(&self) -> ChunkRef {
         let mut inner = lock(&self.inner);
-        let member = inner.unowned();
+        let member = self.unowned(&mut inner);
         member.is_owned = true;
-        Arc::clone(&member.chunk)
+        member.chunk.clone()
     }
 
     /// Ends the ownership of a chunk. It must be the owner that calls this.
     ///
-    /// At most one chunk without an owner is kept; what another held is added to it.
-    pub(crate) fn release(&self, chunk: &Arc<Chunk>) {
+    /// On the heap at most one chunk without an owner is kept; what another held is added to it. In
+    /// a file all are kept, for threads to come: a process that is killed in the midst of such an
+    /// addition would leave numbers that are in both.
+    pub(crate) fn release(&self, chunk: &ChunkRef) {
         let mut inner = lock(&self.inner);
-        let place = inner.members.iter().position(|member| Arc::ptr_eq(&member.chunk, chunk));
+        let place = inner.members.iter().position(|member| member.chunk.is(chunk));
         let place = place.expect("an owned chunk is a member of its group");
-        if inner.members.iter().any(|member| !member.is_owned) {
+        if self.backing.is_none() && inner.members.iter().any(|member| !member.is_owned) {
             let ended = inner.members.swap_remove(place);
             let floats = inner.floats;
-            inner.unowned().chunk.absorb(&ended.chunk, &floats);
+            self.unowned(&mut inner).chunk.absorb(&ended.chunk, &floats);
         } else {
             inner.members[place].is_owned = false;
         }
@@ -78,7 +83,7 @@ impl Group {
 
     /// Runs `write` on a chunk without an owner, under the lock.
     pub(crate) fn with_unowned(&self, write: impl FnOnce(&Chunk)) {
-        write(&lock(&self.inner).unowned().chunk);
+        write(&self.unowned(&mut lock(&self.inner)).chunk);
     }
 
     /// The whole number in `cell`.
@@ -135,6 +140,18 @@ impl Group {
         cells.for_each(|cell| inner.floats[cell / 64] |= 1 << (cell % 64));
     }
 
+    /// A chunk without an owner, which is made if there is none.
+    fn unowned<'a>(&self, inner: &'a mut Inner) -> &'a mut Member {
+        let place = inner.members.iter().position(|member| !member.is_owned);
+        let place = place.unwrap_or_else(|| {
+            let backed = self.backing.as_ref().and_then(|backing| backing.chunk(self.number));
+            let chunk = backed.unwrap_or_else(ChunkRef::on_heap);
+            inner.members.push(Member { chunk, is_owned: false });
+            inner.members.len() - 1
+        });
+        &mut inner.members[place]
+    }
+
     #[cfg(all(loom, test))]
     pub(crate) fn chunks_count(&self) -> usize {
         lock(&self.inner).members.len()
@@ -150,16 +167,6 @@ impl Inner {
         let mut sum = FloatTotal::default();
         self.chunks().for_each(|chunk| sum.add(f64::from_bits(chunk.get(cell))));
         sum.value()
-    }
-
-    /// The chunk without an owner, which is made if there is none.
-    fn unowned(&mut self) -> &mut Member {
-        let place = self.members.iter().position(|member| !member.is_owned);
-        let place = place.unwrap_or_else(|| {
-            self.members.push(Member { chunk: Arc::new(Chunk::new()), is_owned: false });
-            self.members.len() - 1
-        });
-        &mut self.members[place]
     }
 }
 
@@ -190,19 +197,19 @@ fn is_float(floats: &Floats, cell: usize) -> bool {
 /// another order, and a total that falls by one bit reads as a counter that was reset. (A. Neumaier,
 /// "Rundungsfehleranalyse einiger Verfahren zur Summation endlicher Summen", ZAMM 54, 1974.)
 #[derive(Debug, Default)]
-struct FloatTotal {
+pub(crate) struct FloatTotal {
     sum: f64,
     /// What was lost by rounding.
     lost: f64,
 }
 
 impl FloatTotal {
-    fn add(&mut self, number: f64) {
+    pub(crate) fn add(&mut self, number: f64) {
         self.lost += lost_by_adding(self.sum, number);
         self.sum += number;
     }
 
-    fn value(&self) -> f64 {
+    pub(crate) fn value(&self) -> f64 {
         let exact = self.sum + self.lost;
         // Infinities lose what is no number.
         if exact.is_nan() { self.sum } else { exact }
@@ -230,8 +237,8 @@ mod tests {
     const CELL: usize = 3;
 
     /// A group with a chunk for each of `numbers`, in that order.
-    fn group_of(numbers: &[f64]) -> (Group, Vec<Arc<Chunk>>) {
-        let group = Group::new();
+    fn group_of(numbers: &[f64]) -> (Group, Vec<ChunkRef>) {
+        let group = Group::new(None);
         group.mark_floats([CELL].into_iter());
         let chunks = numbers.iter().map(|number| {
             let chunk = group.adopt();

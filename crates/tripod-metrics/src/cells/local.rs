@@ -13,6 +13,7 @@
 use std::cell::{Cell, RefCell};
 use std::ptr;
 
+use super::backing::ChunkRef;
 use super::chunk::Chunk;
 use super::group::Group;
 use crate::sync::Arc;
@@ -31,7 +32,7 @@ thread_local! {
 
 /// What the table leads to.
 struct Owned {
-    chunks: Vec<(Arc<Group>, Arc<Chunk>)>,
+    chunks: Vec<(Arc<Group>, ChunkRef)>,
     /// A pointer for each group number, or null.
     entries: Vec<*const Chunk>,
 }
@@ -63,14 +64,14 @@ pub(super) fn with_chunk(group: usize, write: impl FnOnce(&Chunk)) -> bool {
 /// Makes the calling thread the owner of a chunk of `group`; it must not own one yet.
 ///
 /// `None` if the thread is ending and its thread-local storage is gone.
-pub(super) fn adopt(group: &Arc<Group>) -> Option<Arc<Chunk>> {
+pub(super) fn adopt(group: &Arc<Group>) -> Option<ChunkRef> {
     OWNED
         .try_with(|owned| {
             // Borrowed already if the allocator below records: then there is no chunk for it yet.
             let mut owned = owned.try_borrow_mut().ok()?;
             owned.let_go_of_ended();
             let chunk = group.adopt();
-            owned.chunks.push((Arc::clone(group), Arc::clone(&chunk)));
+            owned.chunks.push((Arc::clone(group), chunk.clone()));
             // Nothing leads to the entries while they may move.
             publish(&[]);
             let number = group.number() as usize;
@@ -79,7 +80,7 @@ pub(super) fn adopt(group: &Arc<Group>) -> Option<Arc<Chunk>> {
                 publish(&[]);
                 owned.entries.resize(number + 1, ptr::null());
             }
-            owned.entries[number] = Arc::as_ptr(&chunk);
+            owned.entries[number] = ptr::from_ref(&*chunk);
             publish(&owned.entries);
             Some(chunk)
         })

@@ -5,6 +5,7 @@
 
 use loom::thread;
 
+use super::backing::{Backing, ChunkRef};
 use super::block::Block;
 use super::group::Group;
 use crate::sync::Arc;
@@ -16,7 +17,7 @@ fn a_chunk_that_changes_hands_keeps_every_increment() {
     // lead to every order in which three threads can come, write, and go.
     model.preemption_bound = Some(4);
     model.check(|| {
-        let group = Arc::new(Group::new());
+        let group = Arc::new(Group::new(None));
         let writers: Vec<_> = (0..2)
             .map(|_| {
                 let group = Arc::clone(&group);
@@ -42,7 +43,7 @@ fn a_chunk_that_changes_hands_keeps_every_increment() {
 #[test]
 fn a_thread_without_storage_writes_beside_one_that_comes_and_goes() {
     loom::model(|| {
-        let group = Arc::new(Group::new());
+        let group = Arc::new(Group::new(None));
         let owner = {
             let group = Arc::clone(&group);
             thread::spawn(move || {
@@ -60,7 +61,7 @@ fn a_thread_without_storage_writes_beside_one_that_comes_and_goes() {
 #[test]
 fn floats_are_folded_as_floats() {
     loom::model(|| {
-        let group = Arc::new(Group::new());
+        let group = Arc::new(Group::new(None));
         group.mark_floats([2].into_iter());
         let other = {
             let group = Arc::clone(&group);
@@ -87,7 +88,7 @@ fn a_block_is_never_seen_half_changed() {
     // The reader tries again without end, so the depth is bounded instead.
     model.preemption_bound = Some(4);
     model.check(|| {
-        let group = Arc::new(Group::new());
+        let group = Arc::new(Group::new(None));
         group.mark_floats(Block::SUMS);
         let writer = {
             let group = Arc::clone(&group);
@@ -106,5 +107,40 @@ fn a_block_is_never_seen_half_changed() {
         let mut buckets = [0; 2];
         assert_eq!(group.read_block(0, &mut buckets), 2.0);
         assert_eq!(buckets, [1, 1]);
+    });
+}
+
+/// Gives out chunks as a file does.
+#[derive(Debug)]
+struct File;
+
+impl Backing for File {
+    fn chunk(&self, _group: u32) -> Option<ChunkRef> {
+        Some(ChunkRef::on_heap())
+    }
+}
+
+#[test]
+fn in_a_file_a_chunk_is_left_as_it_is_for_the_next_thread() {
+    loom::model(|| {
+        let group = Arc::new(Group::new(Some(Arc::new(File))));
+        let other = {
+            let group = Arc::clone(&group);
+            thread::spawn(move || {
+                let chunk = group.adopt();
+                chunk.add(0, 1);
+                group.release(&chunk);
+            })
+        };
+        for _ in 0..2 {
+            let chunk = group.adopt();
+            chunk.add(0, 1);
+            group.release(&chunk);
+        }
+        let seen = group.sum(0);
+        assert!((2..=3).contains(&seen), "{seen}");
+        other.join().unwrap();
+        assert_eq!(group.sum(0), 3);
+        assert!(group.chunks_count() <= 2, "as many as there were threads at once");
     });
 }

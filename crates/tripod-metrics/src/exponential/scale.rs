@@ -84,6 +84,11 @@ impl Scale {
         (EXPONENT_MAX - EXPONENT_MIN) as usize >> self.page_shift
     }
 
+    /// Buckets of each doubling.
+    pub(crate) fn per_doubling(&self) -> usize {
+        self.per_doubling
+    }
+
     /// Buckets of a page.
     pub(crate) fn page_buckets(&self) -> usize {
         self.per_doubling << self.page_shift

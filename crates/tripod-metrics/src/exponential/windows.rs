@@ -67,6 +67,11 @@ impl Windows {
         Self { last: Distribution::default().pack(), last_ms: now_ms, levels }
     }
 
+    /// Says what the series held before its windows began.
+    pub(crate) fn begin_at(&mut self, state: &Distribution) {
+        self.last = state.pack();
+    }
+
     /// Ends spans that are over at `now_ms`. `read` gives the state of the series; it is called only
     /// if there is a span to end.
     pub(crate) fn advance(&mut self, now_ms: u64, read: impl FnOnce() -> Distribution) {

@@ -30,12 +30,8 @@ struct Record {
     /// Handles that are held; only changed under the table's lock, so that none can appear while
     /// the series is removed.
     holders: AtomicU32,
-    /// In units of [`CREATED_UNIT_MS`] since the table was made.
-    created: u32,
+    created_ms: u64,
 }
-
-/// How exact the time of creation is. 136 years of it fit in a record.
-const CREATED_UNIT_MS: u64 = 1000;
 
 /// All series of one family.
 #[derive(Debug)]
@@ -43,7 +39,6 @@ pub(super) struct Table {
     hasher: foldhash::fast::RandomState,
     index: HashTable<u32>,
     records: Pages<Record>,
-    made_ms: u64,
     texts: Texts,
     cells: Column,
     observers: BTreeMap<u32, Observer>,
@@ -64,12 +59,11 @@ pub(super) struct Row<'a> {
 }
 
 impl Table {
-    pub(super) fn new(cells: Column, keeps_idle: bool, now_ms: u64) -> Self {
+    pub(super) fn new(cells: Column, keeps_idle: bool) -> Self {
         Self {
             hasher: foldhash::fast::RandomState::default(),
             index: HashTable::new(),
             records: Pages::default(),
-            made_ms: now_ms,
             texts: Texts::default(),
             cells,
             observers: BTreeMap::new(),
@@ -96,9 +90,8 @@ impl Table {
 
     /// Adds a series that is not there yet.
     pub(super) fn insert(&mut self, text: &str, now_ms: u64) -> u32 {
-        let created = now_ms.saturating_sub(self.made_ms) / CREATED_UNIT_MS;
-        let created = u32::try_from(created).unwrap_or(u32::MAX);
-        let record = Record { text: self.texts.add(text), holders: AtomicU32::new(0), created };
+        let record =
+            Record { text: self.texts.add(text), holders: AtomicU32::new(0), created_ms: now_ms };
         let idle = Idle { fingerprint: 0, since_ms: now_ms, is_retiring: false };
         let position = match self.free.pop() {
             Some(position) => {
@@ -112,6 +105,8 @@ impl Table {
                 position
             }
         };
+        let created_ms = self.cells.enrol(position, text, now_ms);
+        self.records.get_mut(position).created_ms = created_ms;
         if !self.keeps_idle {
             let length = self.records.len;
             self.idle.resize(length, idle);
@@ -147,6 +142,7 @@ impl Table {
 
     /// Makes a series an observed one; returns the observer before.
     pub(super) fn observe(&mut self, position: u32, observer: Observer) -> Option<Observer> {
+        self.cells.disown(position);
         self.observers.insert(position, observer)
     }
 
@@ -156,7 +152,7 @@ impl Table {
         (record.text != TextRef::NONE).then(|| Row {
             position,
             text: self.texts.get(record.text),
-            created_ms: self.made_ms + u64::from(record.created) * CREATED_UNIT_MS,
+            created_ms: record.created_ms,
             cell: self.cell(position),
         })
     }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::table::Pages;
 use crate::cells::{BLOCK_HEAD, Block, Cells, Slot};
-use crate::definition::Shape;
+use crate::definition::{Definition, Shape};
 use crate::exponential::{Distribution, Exponential, Scale, Windows};
+use crate::resume::{KEY_ONLY, KeptFamily};
 use crate::shared::Shared;
 use crate::sync::{Arc, AtomicU64, Mutex, lock};
 
@@ -55,6 +56,13 @@ impl WindowedSummary {
         Self { distribution, windows: Mutex::new(Windows::new(windows, now_ms)) }
     }
 
+    /// Takes over what an earlier process left, as of before the windows; says where it is.
+    fn resume(&self, blocks: &[(u32, Vec<u64>)]) -> Vec<(u32, Slot)> {
+        let places = self.distribution.resume(blocks);
+        lock(&self.windows).begin_at(&self.distribution.read());
+        places
+    }
+
     /// Lets the windows slide to `now_ms`.
     pub(crate) fn advance(&self, now_ms: u64) {
         lock(&self.windows).advance(now_ms, || self.distribution.read());
@@ -83,6 +91,8 @@ pub(super) struct Column {
     shared: Arc<Shared>,
     shape: Shape,
     stored: Stored,
+    /// `None` if the collector does not resume.
+    kept: Option<KeptFamily>,
 }
 
 #[derive(Debug)]
@@ -95,7 +105,8 @@ enum Stored {
 }
 
 impl Column {
-    pub(super) fn new(shared: Arc<Shared>, shape: Shape) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, definition: &Definition) -> Self {
+        let Definition { shape, name, .. } = definition;
         let stored = match shape {
             Shape::Counter | Shape::FloatCounter | Shape::Classic(_) => {
                 Stored::Slots(Pages::default())
@@ -104,7 +115,8 @@ impl Column {
             Shape::Exponential(_) => Stored::Exponentials(Pages::default()),
             Shape::Summary(_) => Stored::Summaries(Pages::default()),
         };
-        Self { shared, shape, stored }
+        let kept = shared.keeper.as_ref().map(|keeper| KeptFamily::new(keeper, name, shape));
+        Self { shared, shape: shape.clone(), stored, kept }
     }
 
     #[inline]
@@ -119,7 +131,7 @@ impl Column {
 
     /// Makes the numbers of the next position.
     pub(super) fn push(&mut self, now_ms: u64) {
-        let Self { shared, shape, stored } = self;
+        let Self { shared, shape, stored, .. } = self;
         match stored {
             Stored::Slots(slots) => drop(slots.push(new_slot(shared, shape).to_raw())),
             Stored::Gauges(gauges) => drop(gauges.push(Arc::default())),
@@ -130,7 +142,7 @@ impl Column {
 
     /// Makes new numbers for a position that was cleared.
     pub(super) fn renew(&mut self, position: u32, now_ms: u64) {
-        let Self { shared, shape, stored } = self;
+        let Self { shared, shape, stored, .. } = self;
         match stored {
             Stored::Slots(slots) => *slots.get_mut(position) = new_slot(shared, shape).to_raw(),
             Stored::Gauges(gauges) => *gauges.get_mut(position) = Arc::default(),
@@ -143,8 +155,56 @@ impl Column {
         }
     }
 
+    /// Lets the new numbers of a position go on where those of an earlier process stopped, if the
+    /// collector resumes; returns when the series was first made.
+    pub(super) fn enrol(&mut self, position: u32, text: &str, now_ms: u64) -> u64 {
+        let Self { shared, stored, kept, .. } = self;
+        let Some(kept) = kept else { return now_ms };
+        let created_ms = match stored {
+            Stored::Slots(slots) => kept.enrol(position, text, now_ms, |blocks| {
+                let slot = Slot::from_raw(*slots.get(position));
+                blocks.iter().for_each(|(_, cells)| shared.cells.seed(slot, cells));
+                vec![(KEY_ONLY, slot)]
+            }),
+            Stored::Gauges(_) => {
+                kept.supersede(text);
+                now_ms
+            }
+            Stored::Exponentials(series) => {
+                kept.enrol(position, text, now_ms, |blocks| series.get(position).resume(blocks))
+            }
+            Stored::Summaries(series) => {
+                kept.enrol(position, text, now_ms, |blocks| series.get(position).resume(blocks))
+            }
+        };
+        if let (Some(kept), Some(series)) = (kept.series(position), self.exponential(position)) {
+            series.keep(kept);
+        }
+        created_ms
+    }
+
+    fn exponential(&self, position: u32) -> Option<&Exponential> {
+        match &self.stored {
+            Stored::Slots(_) | Stored::Gauges(_) => None,
+            Stored::Exponentials(series) => Some(series.get(position)),
+            Stored::Summaries(series) => Some(&series.get(position).distribution),
+        }
+    }
+
+    /// Says that what is at a position does not go on in the next process.
+    pub(super) fn disown(&mut self, position: u32) {
+        if let Some(kept) = &mut self.kept {
+            kept.gone(position);
+        }
+        if let Some(series) = self.exponential(position) {
+            series.disown();
+        }
+    }
+
     /// Gives up the numbers of a position that nobody will write to any more.
     pub(super) fn clear(&mut self, position: u32) {
+        // First, since cells that are given back are made 0.
+        self.disown(position);
         match &self.stored {
             Stored::Slots(slots) => {
                 let slot = Slot::from_raw(*slots.get(position));
@@ -208,7 +268,7 @@ mod tests {
             quantiles: DEFAULT_QUANTILES.to_vec(),
             windows: DEFAULT_WINDOWS.to_vec(),
         }));
-        let shared = Shared::new(Box::new(std::time::SystemTime::now));
+        let shared = Shared::new(Box::new(std::time::SystemTime::now), None);
         let start_ms = shared.now_ms();
         let summary = new_summary(&shared, &shape, start_ms);
         let mut seed = 0x5eed;

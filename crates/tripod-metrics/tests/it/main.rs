@@ -26,6 +26,8 @@ mod quantiles;
 #[cfg(feature = "promql")]
 mod query_http;
 mod registration;
+mod resume;
+mod resume_scraped;
 #[cfg(feature = "tokio")]
 mod runtime;
 mod short_threads;

@@ -113,3 +113,10 @@ fn special_values_of_gauges_are_written_as_the_format_wants() {
         assert_eq!(checker::read(&metrics.encode_text())[0].values("any")[0].1, expected);
     }
 }
+
+#[test]
+fn the_sum_of_nothing_has_no_sign() {
+    let metrics = MetricsCollector::new();
+    let _seconds = metrics.histogram("run_seconds", "Runs.").register().unwrap().plain();
+    assert!(metrics.encode_text().contains("run_seconds_sum 0\n"), "{}", metrics.encode_text());
+}
