@@ -56,6 +56,7 @@ pub(crate) fn summary() -> SummarySnapshot {
     SummarySnapshot {
         window: Duration::from_secs(60),
         quantiles: vec![(0.5, 0.25), (0.99, 2.5)],
+        by_window: Vec::new(),
         count: 10,
         sum: 5.5,
     }

@@ -185,12 +185,17 @@ impl Recorder {
 
     /// Says what is wrong, once a minute at most; the store counts every time.
     fn log(&mut self, now: SystemTime, error: &dyn std::error::Error) {
-        let since = self.logged.map(|logged| now.duration_since(logged).unwrap_or(LOG_INTERVAL));
-        if since.is_none_or(|since| since >= LOG_INTERVAL) {
+        if is_due(self.logged, now) {
             self.logged = Some(now);
             tracing::warn!(%error, "the history is not kept whole; recording goes on");
         }
     }
+}
+
+/// Whether to log at `now` what was logged last at `logged`; also if the clock went back since.
+fn is_due(logged: Option<SystemTime>, now: SystemTime) -> bool {
+    let since = logged.map(|logged| now.duration_since(logged).unwrap_or(LOG_INTERVAL));
+    since.is_none_or(|since| since >= LOG_INTERVAL)
 }
 
 fn labels_of(family: &FamilySnapshot, series: &SeriesSnapshot, sample: Sample<'_>) -> Labels {
@@ -337,6 +342,38 @@ mod tests {
             .map(|point| (!tripod_history::is_stale(point.value)).then_some(point.value))
             .collect();
         assert_eq!(points, [Some(5.0), None, Some(7.0)]);
+    }
+
+    #[test]
+    fn the_same_trouble_is_logged_once_a_minute() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert!(is_due(None, at(0)));
+        for (now, expected) in [(100, false), (159, false), (160, true), (99, true)] {
+            assert_eq!(is_due(Some(at(100)), at(now)), expected, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_history_that_cannot_be_written_is_counted_and_recording_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (metrics, seconds) = with_clock();
+        let start = metrics.now();
+        let (store, _) = Store::open(dir.path(), StoreConfig::default(), unix_ms(start)).unwrap();
+        let mut recorder = Recorder::new(&metrics, Arc::new(store));
+        let jobs = metrics.counter("jobs_total", "Jobs.").register().unwrap().plain();
+        metrics.attach_history(Arc::clone(&recorder.store));
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        for _ in 0..130 {
+            jobs.inc();
+            recorder.tick(&metrics.snapshot());
+            seconds.fetch_add(1, Ordering::SeqCst);
+        }
+        let page = metrics.encode_text();
+        let failures = "tripod_metrics_history_flush_failures_total ";
+        let counted = page.lines().find_map(|line| line.strip_prefix(failures));
+        assert!(counted.is_some_and(|count| count != "0"), "{page}");
+        let series = metrics.query("jobs_total", &[], start..=metrics.now()).unwrap();
+        assert_eq!(series[0].points.len(), 130);
     }
 
     #[test]

@@ -126,3 +126,23 @@ pub use timer::{Timed, Timer, TimerGuard};
 #[doc(hidden)]
 pub use typed::Interner;
 pub use typed::{LABEL_SETS_MAX, LabelSet, LabelValue, TypedFamily};
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::*;
+
+    fn goes_anywhere<T: Clone + Send + Sync + 'static>() {}
+
+    #[test]
+    fn every_handle_may_go_to_any_thread() {
+        goes_anywhere::<MetricsCollector>();
+        goes_anywhere::<Counter>();
+        goes_anywhere::<FloatCounter>();
+        goes_anywhere::<Gauge>();
+        goes_anywhere::<Histogram>();
+        goes_anywhere::<Summary>();
+        goes_anywhere::<Timer>();
+        goes_anywhere::<Family<Counter>>();
+    }
+}

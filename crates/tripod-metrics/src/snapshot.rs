@@ -147,6 +147,8 @@ pub struct SummarySnapshot {
     pub window: Duration,
     /// Quantile (0 to 1) and value, ascending; the value is NaN if the window is empty.
     pub quantiles: Vec<(f64, f64)>,
+    /// Every window, ascending, with the same quantiles of it; `window` is the last of them.
+    pub by_window: Vec<(Duration, Vec<(f64, f64)>)>,
     /// The number of values since the series was made.
     pub count: u64,
     /// Their total, in their unit.

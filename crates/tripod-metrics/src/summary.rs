@@ -70,12 +70,12 @@ impl Summary {
         }
         let windows = windows(&self.held.set.definition.shape);
         let place = windows.partition_point(|own| *own < window).min(windows.len() - 1);
-        let (_, within) = self.series.read(self.held.set.shared.now_ms(), place);
+        let within = self.series.within(self.held.set.shared.now_ms(), place);
         let value = within.quantile(quantile, Scale::of_summaries());
         (within.count() > 0).then_some(value)
     }
 
-    /// Returns the declared quantiles of the longest window, with lifetime sum and count.
+    /// Returns the declared quantiles of every window, with lifetime sum and count.
     #[must_use]
     pub fn snapshot(&self) -> SummarySnapshot {
         let set = &self.held.set;
@@ -103,18 +103,52 @@ pub(crate) fn summary_snapshot(
     series: &WindowedSummary,
     now_ms: u64,
 ) -> SummarySnapshot {
-    let windows = windows(shape);
-    let place = windows.len() - 1;
-    let (state, within) = series.read(now_ms, place);
+    let (state, within) = series.read(now_ms);
     let scale = Scale::of_summaries();
     let quantiles = match shape {
         Shape::Summary(summary) => &summary.quantiles[..],
         _ => &[],
     };
-    SummarySnapshot {
-        window: windows[place],
-        quantiles: quantiles.iter().map(|q| (*q, within.quantile(*q, scale))).collect(),
-        count: state.count(),
-        sum: state.sum,
+    let of = |within: &Distribution| -> Vec<(f64, f64)> {
+        quantiles.iter().map(|q| (*q, within.quantile(*q, scale))).collect()
+    };
+    let by_window: Vec<_> = windows(shape).iter().copied().zip(within.iter().map(of)).collect();
+    let (window, quantiles) = by_window.last().cloned().unwrap_or_default();
+    SummarySnapshot { window, quantiles, by_window, count: state.count(), sum: state.sum }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::MetricsCollector;
+
+    #[test]
+    fn a_snapshot_has_the_quantiles_of_every_window() {
+        let seconds = Arc::new(AtomicU64::new(1000));
+        let clock = Arc::clone(&seconds);
+        let now = move || UNIX_EPOCH + Duration::from_secs(clock.load(Ordering::SeqCst));
+        let metrics = MetricsCollector::builder().clock(now).build().unwrap();
+        let windows = [10, 60].map(Duration::from_secs);
+        let builder = metrics.summary("run_seconds", "Runs.").quantiles([0.5]).windows(windows);
+        let summary = builder.register().unwrap().plain();
+        (0..10).for_each(|_| summary.observe(1.0));
+        for _ in 0..30 {
+            seconds.fetch_add(1, Ordering::SeqCst);
+            metrics.maintain();
+        }
+        (0..9).for_each(|_| summary.observe(100.0));
+        let snapshot = summary.snapshot();
+        let near = |found: f64, wanted: f64| (found - wanted).abs() < 0.02 * wanted;
+        let [(short, of_short), (long, of_long)] = &snapshot.by_window[..] else {
+            panic!("{snapshot:?}")
+        };
+        assert_eq!([*short, *long], windows);
+        assert!(near(of_short[0].1, 100.0) && near(of_long[0].1, 1.0), "{snapshot:?}");
+        assert_eq!((snapshot.window, &snapshot.quantiles), (windows[1], of_long));
+        assert_eq!((snapshot.count, snapshot.sum), (19, 910.0));
     }
 }

@@ -125,12 +125,20 @@ impl Windows {
     /// What came within the window of this place among the windows, up to now. `state` is what the
     /// series holds now.
     pub(crate) fn within(&self, window: usize, state: &Distribution) -> Distribution {
-        let mut total = state.since(&self.last.unpack());
-        for level in self.levels.iter().take(window + 1) {
+        self.within_each(state).nth(window).unwrap_or_default()
+    }
+
+    /// The same for each window, the shortest first: every one has all that the one before has.
+    pub(crate) fn within_each(
+        &self,
+        state: &Distribution,
+    ) -> impl Iterator<Item = Distribution> + use<'_> {
+        let newest = state.since(&self.last.unpack());
+        self.levels.iter().scan(newest, |total, level| {
             level.spans.iter().for_each(|span| total.add(&span.unpack()));
             total.add(&level.filling.unpack());
-        }
-        total
+            Some(total.clone())
+        })
     }
 
     #[cfg(all(test, not(loom)))]

@@ -68,12 +68,19 @@ impl WindowedSummary {
         lock(&self.windows).advance(now_ms, || self.distribution.read());
     }
 
-    /// What the series held for life, and within the window of this place.
-    pub(crate) fn read(&self, now_ms: u64, window: usize) -> (Distribution, Distribution) {
+    /// What the series held within the window of this place.
+    pub(crate) fn within(&self, now_ms: u64, window: usize) -> Distribution {
+        let mut windows = lock(&self.windows);
+        windows.advance(now_ms, || self.distribution.read());
+        windows.within(window, &self.distribution.read())
+    }
+
+    /// What the series held for life, and within each window.
+    pub(crate) fn read(&self, now_ms: u64) -> (Distribution, Vec<Distribution>) {
         let mut windows = lock(&self.windows);
         windows.advance(now_ms, || self.distribution.read());
         let state = self.distribution.read();
-        let within = windows.within(window, &state);
+        let within = windows.within_each(&state).collect();
         (state, within)
     }
 
