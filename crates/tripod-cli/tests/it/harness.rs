@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -12,14 +12,33 @@ use tempfile::TempDir;
 /// Long enough for a slow machine, short enough that a hang fails.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Held by every test that loads the machine, shared or alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Holds the machine together with others.
+pub(crate) fn shared_machine() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Holds the machine alone: for what is measured while it happens, which others would disturb.
+pub(crate) fn quiet_machine() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A folder of its own to run the binary in.
 pub(crate) struct Bench {
     folder: TempDir,
+    _machine: Option<RwLockReadGuard<'static, ()>>,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), _machine: Some(shared_machine()) }
+    }
+
+    /// For who holds the machine already.
+    pub(crate) fn on_quiet_machine(_machine: &RwLockWriteGuard<'_, ()>) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), _machine: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
