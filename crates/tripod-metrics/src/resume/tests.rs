@@ -60,6 +60,7 @@ fn values(metrics: &MetricsCollector) -> Vec<(String, Value)> {
             let value = match series.value {
                 Value::Summary(mut summary) => {
                     summary.quantiles.clear();
+                    summary.by_window.clear();
                     Value::Summary(summary)
                 }
                 value => value,
