@@ -1,6 +1,6 @@
 //! Variable-length integers: 7 bits a byte, least significant first, as protocol buffers have them.
 //!
-//! The live stream and the protobuf messages share this writer. It knows of no format.
+//! The live stream, the protobuf messages and the windows of summaries share this writer. It knows of no format.
 
 /// Appends `value` in 1 to 10 bytes.
 pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {

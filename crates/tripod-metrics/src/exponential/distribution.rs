@@ -1,6 +1,7 @@
 //! Counts by bucket, as plain data: differences, totals, quantiles, and a form that takes little room.
 
 use super::Scale;
+use crate::varint::{put, unzigzag, zigzag};
 
 /// Counts of one series, or of one span of time.
 ///
@@ -142,14 +143,7 @@ fn unpack_side(bytes: &mut impl Iterator<Item = u8>) -> Vec<(i32, u64)> {
     buckets
 }
 
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
+/// Reads what [`put`] wrote; these bytes never come from elsewhere.
 fn get(bytes: &mut impl Iterator<Item = u8>) -> u64 {
     let mut number = 0;
     for (place, byte) in bytes.take(10).enumerate() {
@@ -159,14 +153,6 @@ fn get(bytes: &mut impl Iterator<Item = u8>) -> u64 {
         }
     }
     number
-}
-
-fn zigzag(number: i64) -> u64 {
-    ((number << 1) ^ (number >> 63)) as u64
-}
-
-fn unzigzag(number: u64) -> i64 {
-    (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
 #[cfg(test)]
