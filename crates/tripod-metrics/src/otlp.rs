@@ -14,13 +14,13 @@
 //! use std::time::Instant;
 //! use tripod_metrics::otlp::OtlpPusher;
 //! use tripod_metrics::push::{HttpTransport, QueueLimits, Step};
-//! # fn snapshot() -> tripod_metrics::snapshot::Snapshot { unimplemented!() }
+//! # let metrics = tripod_metrics::MetricsCollector::new();
 //!
 //! let url = "http://127.0.0.1:4318/v1/metrics";
 //! let resource = [("service.name", "mail"), ("service.instance.id", "mail-1")];
 //! let mut pusher =
 //!     OtlpPusher::new(url, resource, QueueLimits::default(), HttpTransport::default());
-//! pusher.push(&snapshot()); // every few seconds
+//! pusher.push(&metrics.snapshot()); // every few seconds
 //! while let Step::Delivered | Step::Rejected { .. } = pusher.step(Instant::now()) {}
 //! ```
 

@@ -12,11 +12,11 @@
 //! use std::time::Instant;
 //! use tripod_metrics::push::{HttpTransport, QueueLimits, Step};
 //! use tripod_metrics::remote_write::RemoteWriter;
-//! # fn snapshot() -> tripod_metrics::snapshot::Snapshot { unimplemented!() }
+//! # let metrics = tripod_metrics::MetricsCollector::new();
 //!
 //! let url = "http://127.0.0.1:9090/api/v1/write";
 //! let mut writer = RemoteWriter::new(url, QueueLimits::default(), HttpTransport::default());
-//! writer.push(&snapshot()); // every few seconds
+//! writer.push(&metrics.snapshot()); // every few seconds
 //! while let Step::Delivered | Step::Rejected { .. } = writer.step(Instant::now()) {}
 //! ```
 
