@@ -199,6 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
+        #[cfg_attr(miri, ignore = "it has no unsafe code, and would take long")]
         fn equal_keys_are_equal_values(
             a in proptest::collection::vec("[ab]{0,20}", 0..6),
             b in proptest::collection::vec("[ab]{0,20}", 0..6),
