@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use crate::buffer::{AcquireError, Buffer};
-use crate::engine::Engine;
-use crate::ledger::{NodeId, ROOT};
+use crate::cache::Attempt;
+use crate::classes::{LEN_MAX, NO_CLASS};
+use crate::engine::{Denied, Effort, Engine, Shortage, large};
+use crate::kept::KeptEngine;
+use crate::ledger::{NodeId, ROOT, Refusal};
+use crate::local;
 use crate::reserve::{Reservation, Reserve, ReserveError};
 
 /// The name of the budget above all others.
@@ -33,23 +37,56 @@ const ROOT_NAME: &str = "root";
 /// ```
 #[derive(Clone, Debug)]
 pub struct Budget {
-    engine: Arc<Engine>,
+    handle: Arc<Handle>,
     record: Arc<Record>,
+}
+
+/// Shared by all that can ask for something; the engine closes when it goes.
+#[derive(Debug)]
+struct Handle {
+    engine: Arc<Engine>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.engine.close();
+    }
 }
 
 /// What is fixed about a budget.
 #[derive(Debug)]
 pub(crate) struct Record {
+    /// The engine that the budget is part of, and its entry in the tables of threads.
+    pub(crate) engine: KeptEngine,
+    pub(crate) entry: u8,
+    /// What the handles of its buffers say of it.
+    pub(crate) tag: u64,
     pub(crate) node: NodeId,
+    pub(crate) parent: Option<NodeId>,
     pub(crate) name: Arc<str>,
     pub(crate) path: Arc<str>,
     pub(crate) limit_bytes: u64,
+    /// The most that a thread may have of it in advance.
+    pub(crate) credit_max: u64,
 }
 
 impl Record {
-    pub(crate) fn root(limit_bytes: u64) -> Self {
+    /// A buffer has 12 bits for the budget it is charged to.
+    pub(crate) const NODE_MAX: usize = (1 << 12) - 1;
+
+    pub(crate) fn root(engine: *const Engine, entry: u8, limit_bytes: u64) -> Self {
         let name: Arc<str> = ROOT_NAME.into();
-        Self { node: ROOT, path: name.clone(), name, limit_bytes }
+        Self {
+            engine: KeptEngine::new(engine),
+            entry,
+            tag: Buffer::tag(entry, ROOT),
+            node: ROOT,
+            parent: None,
+            path: name.clone(),
+            name,
+            limit_bytes,
+            credit_max: credit_max(limit_bytes),
+        }
     }
 
     pub(crate) fn child(parent: &Self, name: Arc<str>, node: NodeId, limit_bytes: u64) -> Self {
@@ -58,7 +95,16 @@ impl Record {
         } else {
             format!("{}/{name}", parent.path).into()
         };
-        Self { node, name, path, limit_bytes }
+        Self {
+            tag: Buffer::tag(parent.entry, node),
+            node,
+            parent: Some(parent.node),
+            name,
+            path,
+            limit_bytes,
+            credit_max: credit_max(limit_bytes),
+            ..*parent
+        }
     }
 
     pub(crate) fn check_same_limit(&self, asked_bytes: u64) -> Result<(), BudgetError> {
@@ -73,10 +119,15 @@ impl Record {
     }
 }
 
+/// A small part of a budget, so that many threads that have some leave most of it free.
+fn credit_max(limit_bytes: u64) -> u64 {
+    (limit_bytes / 32).min(1 << 20)
+}
+
 impl Budget {
     pub(crate) fn root(engine: Arc<Engine>) -> Self {
         let record = engine.root();
-        Self { engine, record }
+        Self { handle: Arc::new(Handle { engine }), record }
     }
 
     /// Returns the budget's own name; the root's is `root`.
@@ -100,12 +151,12 @@ impl Budget {
     ///
     /// Idle pooled buffers are not among them.
     pub fn used_bytes(&self) -> u64 {
-        self.engine.node_bytes(self.record.node).0
+        self.engine().node_bytes(self.record.node).0
     }
 
     /// Returns the most that [`used_bytes`](Self::used_bytes) has ever been.
     pub fn peak_bytes(&self) -> u64 {
-        self.engine.node_bytes(self.record.node).1
+        self.engine().node_bytes(self.record.node).1
     }
 
     /// Begins the description of a budget below this one.
@@ -153,9 +204,18 @@ impl Budget {
     /// # Errors
     /// [`ReserveError::Unsatisfiable`] if a budget on the path is smaller than `bytes`,
     /// [`ReserveError::WouldWait`] if it does not fit or is not next.
+    #[inline]
     pub fn try_reserve(&self, bytes: u64) -> Result<Reservation, ReserveError> {
-        self.engine.try_reserve(self.record.node, bytes)?;
-        Ok(Reservation::granted(self.clone(), bytes))
+        let Record { entry, node, .. } = *self.record;
+        let attempt = local::with_cache(entry, |cache| {
+            let attempt = cache.reserve(node, bytes);
+            self.engine().heed(cache, attempt.is_asked);
+            attempt.outcome
+        });
+        if attempt != Some(true) {
+            self.engine().try_reserve(node, bytes)?;
+        }
+        Ok(Reservation::granted(&self.record, bytes))
     }
 
     /// Hands out a buffer of `len` bytes, charged to this budget and those above.
@@ -165,21 +225,121 @@ impl Budget {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    #[inline]
     pub fn acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
-        if len == 0 {
-            return Ok(Buffer::empty(self.clone()));
+        self.acquire_with(len, Effort::Everything)
+    }
+
+    /// As [`acquire`](Self::acquire), but at once: what other threads have cached stays with them, no
+    /// other pool gives anything back, and nothing is waited for.
+    ///
+    /// So it may be refused where `acquire` is not. It takes the manager's lock, for some
+    /// microseconds at most, if the calling thread has no buffer of this size.
+    ///
+    /// # Errors
+    /// See [`AcquireError`].
+    #[inline]
+    pub fn try_acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
+        self.acquire_with(len, Effort::AtHand)
+    }
+
+    #[inline(always)]
+    fn acquire_with(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
+        if self.record.node == ROOT {
+            return self.acquire_of_root(len, effort);
         }
-        match self.engine.acquire(self.record.node, len) {
-            Ok(block) => Ok(Buffer::new(self.clone(), block, len)),
-            Err(error) => {
-                self.engine.meter.refused.inc();
-                Err(error)
+        self.acquire_older(len, effort)
+    }
+
+    /// As [`acquire_with`](Self::acquire_with) for the root, whose buffers need no credit.
+    #[inline(always)]
+    pub(crate) fn acquire_of_root(
+        &self,
+        len: usize,
+        effort: Effort,
+    ) -> Result<Buffer, AcquireError> {
+        let record = &*self.record;
+        let newest = local::with_cache(record.entry, |cache| cache.acquire_newest(len));
+        if let Some(Attempt { outcome: Some((slot, class)), is_asked }) = newest {
+            if is_asked {
+                local::heed(record.entry);
+            }
+            return Ok(Buffer::new(slot, len, class, record));
+        }
+        self.acquire_older(len, effort)
+    }
+
+    /// The way with any budget and any buffer of the thread's cache.
+    #[inline(never)]
+    fn acquire_older(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
+        let record = &*self.record;
+        let class = record.engine.classes.first().of(len);
+        let older = local::with_cache(record.entry, |cache| {
+            let attempt = cache.acquire(class, len, record.node);
+            record.engine.heed(cache, attempt.is_asked);
+            attempt.outcome
+        });
+        match older {
+            Some(Some(slot)) => Ok(Buffer::new(slot, len, class, record)),
+            _ => self.acquire_slowly(len, effort),
+        }
+    }
+
+    #[cold]
+    fn acquire_slowly(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
+        if len == 0 {
+            return Ok(Buffer::empty());
+        }
+        let found = self.find(len, effort);
+        found.inspect_err(|_| self.engine().meter.refused.inc())
+    }
+
+    fn find(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
+        let class = self.engine().classes.class_of(len);
+        let found = match class {
+            Some(class) => self.engine().acquire_slowly(self.node(), class, len, effort),
+            None => {
+                let capacity = large::capacity(len);
+                let capacity = capacity.ok_or(AcquireError::TooLong { len, max_bytes: LEN_MAX })?;
+                self.engine().acquire_large(self.node(), capacity, len, effort)
+            }
+        };
+        let slot = found.map_err(|denied| self.acquire_error(denied))?;
+        Ok(Buffer::new(slot, len, class.unwrap_or(NO_CLASS), &self.record))
+    }
+
+    fn acquire_error(&self, Denied { shortage, needed_bytes }: Denied) -> AcquireError {
+        match shortage {
+            Shortage::System => AcquireError::OutOfMemory { needed_bytes },
+            Shortage::Refused(Refusal::Unsatisfiable) => AcquireError::Unsatisfiable {
+                needed_bytes,
+                budget_bytes: self.limit_bytes(),
+                budget: self.record.path.clone(),
+            },
+            Shortage::Refused(Refusal::Short { node, free }) => {
+                let short = self.engine().record(node);
+                if needed_bytes > short.limit_bytes {
+                    return AcquireError::Unsatisfiable {
+                        needed_bytes,
+                        budget_bytes: short.limit_bytes,
+                        budget: short.path.clone(),
+                    };
+                }
+                AcquireError::OverBudget {
+                    needed_bytes,
+                    free_bytes: free,
+                    budget: short.path.clone(),
+                }
             }
         }
     }
 
-    pub(crate) fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.handle.engine
+    }
+
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
     }
 
     pub(crate) fn node(&self) -> NodeId {
@@ -222,10 +382,10 @@ impl BudgetBuilder {
     pub fn create(self) -> Result<Budget, BudgetError> {
         let limit_bytes = self.limit_bytes.unwrap_or(self.parent.limit_bytes());
         self.check(limit_bytes)?;
-        let engine = self.parent.engine;
-        let record = engine.child(&self.parent.record, &self.name, limit_bytes)?;
-        engine.meter.watch_budget(&engine, &record)?;
-        Ok(Budget { engine, record })
+        let Budget { handle, record: parent } = self.parent;
+        let record = handle.engine.child(&parent, &self.name, limit_bytes)?;
+        handle.engine.meter.watch_budget(&handle.engine, &record)?;
+        Ok(Budget { handle, record })
     }
 
     fn check(&self, limit_bytes: u64) -> Result<(), BudgetError> {
@@ -287,6 +447,12 @@ pub enum BudgetError {
         asked_bytes: u64,
         /// The limit it has, in bytes.
         existing_bytes: u64,
+    },
+    /// A manager cannot tell more budgets apart.
+    #[error("there are {max} budgets already, the most that a manager can have")]
+    TooMany {
+        /// The most there can be below the root.
+        max: usize,
     },
     /// The collector refused the budget's metrics; the budget itself is there.
     #[error("budget has no metrics: {0}")]

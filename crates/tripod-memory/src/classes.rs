@@ -4,6 +4,20 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SizeClasses {
     sizes: Box<[usize]>,
+    first: FirstClasses,
+}
+
+/// For each [`step`] the first class that may hold a length of it, or [`NO_CLASS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FirstClasses([u8; STEPS]);
+
+impl FirstClasses {
+    /// The smallest class that may hold `len` bytes, or [`NO_CLASS`]. With the default sizes it does
+    /// hold them, others may have several within a step.
+    #[inline(always)]
+    pub(crate) fn of(&self, len: usize) -> usize {
+        usize::from(self.0[step(len) % STEPS])
+    }
 }
 
 /// Why [`MemoryManagerBuilder::size_classes`](crate::MemoryManagerBuilder::size_classes) refused a
@@ -32,6 +46,12 @@ pub enum SizeClassError {
         /// The largest possible size, in bytes.
         max_bytes: usize,
     },
+    /// There are more classes than can be told apart.
+    #[error("there are more than {max} size classes")]
+    TooMany {
+        /// The most there can be.
+        max: usize,
+    },
     /// A class is not larger than the one before it.
     #[error(
         "size class {index} has {size_bytes} bytes, not more than the {previous_bytes} before it"
@@ -46,12 +66,35 @@ pub enum SizeClassError {
     },
 }
 
-/// The longest buffer there can be: an allocation's length fits an `isize`.
-pub(crate) const LEN_MAX: usize = isize::MAX as usize;
+/// The longest buffer there can be, 128 GiB less a byte: a handle has 37 bits for its length.
+pub(crate) const LEN_MAX: usize = (1 << 37) - 1;
+
+/// The most size classes there can be.
+pub(crate) const CLASSES_MAX: usize = 127;
+
+/// The number of no class: that of lengths above the largest.
+pub(crate) const NO_CLASS: usize = CLASSES_MAX;
+
+/// As many as a length can have, rounded up so that no index needs a check.
+const STEPS: usize = 256;
 
 const SMALLEST: usize = 64;
 const DOUBLINGS: u32 = 20;
 const STEPS_PER_DOUBLING: usize = 4;
+
+/// The number of a length on a scale of four steps per doubling that begins at 64; lengths up to 64
+/// have number 0. With the default sizes it is the class.
+///
+/// It is the exponent and the two highest bits behind it of the length's last index as a floating
+/// point number: a conversion and a shift, where counting zeroes takes a microcoded instruction on
+/// processors that Rust compiles for by default. Lengths that a float rounds have no class.
+#[inline(always)]
+const fn step(len: usize) -> usize {
+    const BEFORE_FIRST: u64 = ((SMALLEST - 1) as f64).to_bits() >> 50;
+    let last = len.wrapping_sub(1) as i64;
+    let last = if last < SMALLEST as i64 { SMALLEST as i64 - 1 } else { last };
+    ((last as f64).to_bits() >> 50).wrapping_sub(BEFORE_FIRST) as usize
+}
 
 impl Default for SizeClasses {
     /// Four classes per doubling, 64 B to 64 MiB.
@@ -63,13 +106,13 @@ impl Default for SizeClasses {
             let base = SMALLEST << doubling;
             (0..STEPS_PER_DOUBLING).map(move |step| base + step * (base / STEPS_PER_DOUBLING))
         });
-        Self { sizes: steps.chain([SMALLEST << DOUBLINGS]).collect() }
+        Self::of(steps.chain([SMALLEST << DOUBLINGS]).collect())
     }
 }
 
 impl SizeClasses {
     pub(crate) fn new(sizes: impl IntoIterator<Item = usize>) -> Result<Self, SizeClassError> {
-        let sizes: Box<[usize]> = sizes.into_iter().collect();
+        let sizes: Box<[usize]> = sizes.into_iter().take(CLASSES_MAX + 1).collect();
         let mut previous_bytes = 0;
         for (index, &size_bytes) in sizes.iter().enumerate() {
             if size_bytes == 0 {
@@ -83,20 +126,87 @@ impl SizeClasses {
             }
             previous_bytes = size_bytes;
         }
-        if sizes.is_empty() { Err(SizeClassError::Empty) } else { Ok(Self { sizes }) }
+        match sizes.len() {
+            0 => Err(SizeClassError::Empty),
+            1..=CLASSES_MAX => Ok(Self::of(sizes)),
+            _ => Err(SizeClassError::TooMany { max: CLASSES_MAX }),
+        }
+    }
+
+    /// `sizes` ascend, and there is one.
+    fn of(sizes: Box<[usize]>) -> Self {
+        let mut first = [NO_CLASS as u8; STEPS];
+        let mut begin = 0;
+        for (class, &size) in sizes.iter().enumerate() {
+            let end = step(size) + 1;
+            first[begin..end].fill(class as u8);
+            begin = begin.max(end);
+        }
+        Self { sizes, first: FirstClasses(first) }
     }
 
     pub(crate) fn count(&self) -> usize {
         self.sizes.len()
     }
 
+    #[inline(always)]
     pub(crate) fn size(&self, class: usize) -> usize {
         self.sizes[class]
     }
 
+    pub(crate) fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    pub(crate) fn first(&self) -> &FirstClasses {
+        &self.first
+    }
+
     /// The smallest class that holds `len` bytes; none above the largest.
     pub(crate) fn class_of(&self, len: usize) -> Option<usize> {
-        let class = self.sizes.partition_point(|&size| size < len);
-        (class < self.sizes.len()).then_some(class)
+        let mut class = self.first.of(len);
+        while *self.sizes.get(class)? < len {
+            class += 1;
+        }
+        Some(class)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(classes: &SizeClasses, len: usize) {
+        let expected = classes.sizes.iter().position(|&size| size >= len);
+        assert_eq!(classes.class_of(len), expected, "{len} in {:?}", classes.sizes);
+    }
+
+    #[test]
+    fn the_class_of_a_length_is_the_smallest_that_holds_it() {
+        let lists: [&[usize]; 7] = [
+            &[1],
+            &[100],
+            &[64, 65, 66, 67, 4096],
+            &[1, 2, 3, 60, 64, 100, 1_000_000],
+            &[4096, 65536],
+            &[4096, 4097, 5000, 5119, 5120, 5121],
+            &[7, LEN_MAX],
+        ];
+        let lists = lists.map(|sizes| SizeClasses::new(sizes.iter().copied()).unwrap());
+        for classes in lists.into_iter().chain([SizeClasses::default()]) {
+            let near = classes.sizes.iter().flat_map(|&size| [size - 1, size, size + 1]);
+            let scale = (0..60).flat_map(|bit| (0..8).map(move |part| (8 + part) << bit >> 3));
+            for len in near.chain(scale).chain(0..200).chain([LEN_MAX, usize::MAX]) {
+                check(&classes, len);
+            }
+        }
+    }
+
+    #[test]
+    fn the_step_of_a_default_size_is_its_class() {
+        for (class, &size) in SizeClasses::default().sizes.iter().enumerate() {
+            assert_eq!((step(size), step(size + 1)), (class, class + 1));
+        }
     }
 }

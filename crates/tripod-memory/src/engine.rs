@@ -1,85 +1,192 @@
-//! The ledger, the pools and the wakers behind one lock.
+//! Ledger, shelves and the registry of thread caches behind one lock, and the slow paths that lead
+//! to it.
 //!
-//! # Who may touch what
-//! All of [`State`] is touched only with the lock held, and a [`Reservation`](crate::Reservation)'s
-//! byte count is written only with it held. Under the lock nothing is allocated for a caller, no
-//! buffer is freed and no waker is cloned, woken or dropped: wakers are foreign code, and giving
-//! 64 MiB back to the system takes long.
+//! # Layers
+//! A thread takes and returns buffers of its own [`Cache`] without this lock. Whole batches go through
+//! a [`Depot`] per size class, without it either. Behind both stand the shelves: which spans of which
+//! regions are committed, and which slots are free. Only they, the ledger and the line of waiters
+//! are under the lock.
 //!
-//! Every change ends in [`Engine::finish`], which evicts what the ledger owes, frees it with the lock
-//! released, and only then wakes those who were granted something. So a buffer is freed before the
-//! one that takes its room is made. What is evicted above the need stays counted as *freeing* until
-//! it is gone; a caller that would fit then waits for that one `free`, as it would for the lock.
+//! # Under the lock
+//! Nothing is mapped and no waker is cloned, woken or dropped: wakers are foreign code. What goes back
+//! to the system is discarded with the lock released and counts as *leaving*, so as committed, until
+//! it has; the exception is the last attempt before a refusal, which must not be overtaken. Every
+//! change ends in [`Engine::finish`], which brings the caches to the level of revocation that the line
+//! calls for, makes room for whoever would fit into what is idle, and wakes those who were granted
+//! something.
+//!
+//! # When a refusal is true
+//! What threads have cached, in buffers and in credit, is called back before anything is refused, and
+//! what others are just giving back to the system is waited for. See [`Engine::insist`].
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::ptr::NonNull;
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
 use crate::budget::{BudgetError, Record};
-use crate::buffer::AcquireError;
-use crate::classes::{LEN_MAX, SizeClasses};
-use crate::ledger::{Answer, Kind, Ledger, NodeId, ROOT, Refusal, Ticket};
+use crate::cache::{Cache, Counts, batch_len};
+use crate::classes::{NO_CLASS, SizeClasses};
+use crate::depot::{Batch, Depot};
+use crate::guard::MAGAZINES;
+use crate::header::Header;
+use crate::layout::ClassLayout;
+use crate::ledger::{Charge, Ledger, NodeId, ROOT, Refusal, Ticket};
+use crate::local;
 use crate::meter::Meter;
-use crate::pool::Pools;
-use crate::reserve::ReserveError;
-use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
+use crate::shelf::{RegionId, Shelf, Slot};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
+mod close;
+mod collect;
+pub(crate) mod large;
+pub(crate) mod mapping;
+mod numbers;
+mod reclaim;
+mod registry;
+mod reservations;
+mod sums;
 #[cfg(all(test, loom))]
 mod model;
+
+pub use collect::Collected;
+pub(crate) use collect::Ttl;
+pub(crate) use sums::{ClassSums, Sums};
+use registry::Registered;
 
 /// What a manager, its budgets, its reservations and its buffers share.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    own: Weak<Engine>,
+    number: numbers::Number,
+    pub(crate) classes: SizeClasses,
+    layouts: Box<[ClassLayout]>,
+    depots: Box<[OnceLock<Box<Depot>>]>,
     state: Mutex<State>,
-    /// Told when freeing bytes are back with the system.
-    freed: Condvar,
-    classes: SizeClasses,
+    /// Told when leaving bytes are back with the system, and when a thread has given something up.
+    changed: Condvar,
     pub(crate) meter: Meter,
+    pub(crate) ttl: collect::Ttl,
 }
 
 #[derive(Debug)]
 struct State {
     ledger: Ledger,
-    pools: Pools,
+    shelves: Box<[Shelf]>,
+    large: large::LargeSums,
+    /// Where the slots of a refill are gathered; kept for its memory.
+    slots: Vec<Slot>,
     /// The waker of every request that waits.
     wakers: BTreeMap<Ticket, Waker>,
     /// What the budgets are called; the index is the node.
     records: Vec<Arc<Record>>,
     children: BTreeMap<(NodeId, Arc<str>), NodeId>,
+    caches: Vec<Registered>,
+    /// What is revoked on every cache, as flags of [`guard`](crate::guard).
+    level: u32,
+    /// How many are at work that need everything revoked.
+    holds: u32,
+    /// Bytes on their way back to the system.
+    leaving_bytes: u64,
+    /// Counts of threads that have ended, and of those that have no cache.
+    retired: Box<[Counts]>,
+    /// Slots that were committed to be handed out, by class.
+    misses: Box<[u64]>,
+    collection: collect::Notes,
+    is_closed: bool,
+    /// Keeps a closed engine for as long as something is counted.
+    kept: Option<Arc<Engine>>,
 }
 
-/// A buffer's memory and what it is charged as.
-#[derive(Debug, Default)]
-pub(crate) struct Block {
-    pub(crate) bytes: Vec<u8>,
-    /// The pool it belongs to; none above the largest class.
-    pub(crate) class: Option<usize>,
+/// Whether a caller who finds no room has others give up what they do not need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Answers at once.
+    AtHand,
+    /// Calls back, and waits for what is just going back to the system.
+    Everything,
 }
 
-/// The ledger's sums at one moment, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sums {
-    pub(crate) reserved: u64,
-    pub(crate) used: u64,
-    pub(crate) idle: u64,
-    pub(crate) peak: u64,
-    pub(crate) waiting: usize,
+/// Why there is no memory for a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// The ledger refused.
+    Refused(Refusal),
+    /// The system refused.
+    System,
+}
+
+impl From<Refusal> for Shortage {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// What a refused charge was for, for the message.
+pub(crate) struct Denied {
+    pub(crate) shortage: Shortage,
+    pub(crate) needed_bytes: u64,
 }
 
 impl Engine {
-    pub(crate) fn new(budget_bytes: u64, classes: SizeClasses, meter: Meter) -> Self {
-        let state = State {
-            ledger: Ledger::new(budget_bytes),
-            pools: Pools::new(&classes),
-            wakers: BTreeMap::new(),
-            records: vec![Arc::new(Record::root(budget_bytes))],
-            children: BTreeMap::new(),
-        };
-        Self { state: Mutex::new(state), freed: Condvar::new(), classes, meter }
+    pub(crate) fn new(
+        budget_bytes: u64,
+        classes: SizeClasses,
+        layouts: Box<[ClassLayout]>,
+        ttl: collect::Ttl,
+        meter: Meter,
+    ) -> Arc<Self> {
+        let count = classes.count();
+        Arc::new_cyclic(|own| {
+            let number = numbers::Number::take();
+            let root = Arc::new(Record::root(own.as_ptr(), local::entry(number.get()), budget_bytes));
+            let state = State {
+                ledger: Ledger::new(budget_bytes),
+                shelves: layouts.iter().map(|layout| Shelf::new(*layout)).collect(),
+                large: large::LargeSums::default(),
+                slots: Vec::new(),
+                wakers: BTreeMap::new(),
+                records: vec![root],
+                children: BTreeMap::new(),
+                caches: Vec::new(),
+                level: 0,
+                holds: 0,
+                leaving_bytes: 0,
+                retired: vec![Counts::default(); count + 1].into(),
+                misses: vec![0; count + 1].into(),
+                collection: collect::Notes::default(),
+                is_closed: false,
+                kept: None,
+            };
+            Self {
+                own: own.clone(),
+                number,
+                classes,
+                layouts,
+                depots: (0..count).map(|_| OnceLock::new()).collect(),
+                state: Mutex::new(state),
+                changed: Condvar::new(),
+                meter,
+                ttl,
+            }
+        })
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number.get()
+    }
+
+    /// A reference to hold while something is given back that may be the last that is counted.
+    fn hold(&self) -> Option<Arc<Self>> {
+        self.own.upgrade()
     }
 
     pub(crate) fn root(&self) -> Arc<Record> {
         self.lock().records[ROOT].clone()
+    }
+
+    pub(crate) fn record(&self, node: NodeId) -> Arc<Record> {
+        self.lock().records[node].clone()
     }
 
     /// Finds the child of `parent` called `name`, or makes it.
@@ -96,6 +203,9 @@ impl Engine {
             existing.check_same_limit(limit_bytes)?;
             return Ok(existing);
         }
+        if state.records.len() > Record::NODE_MAX {
+            return Err(BudgetError::TooMany { max: Record::NODE_MAX });
+        }
         let node = state.ledger.add_node(parent.node, limit_bytes);
         let record = Arc::new(Record::child(parent, key.1.clone(), node, limit_bytes));
         state.records.push(record.clone());
@@ -103,250 +213,230 @@ impl Engine {
         Ok(record)
     }
 
-    /// Hands out a block of at least `len` bytes (`len > 0`), charged to `node`.
-    pub(crate) fn acquire(&self, node: NodeId, len: usize) -> Result<Block, AcquireError> {
-        if len > LEN_MAX {
-            return Err(AcquireError::TooLong { len, max_bytes: LEN_MAX });
-        }
-        let class = self.classes.class_of(len);
-        let size = class.map_or(len, |class| self.classes.size(class));
-        if let Some(bytes) = self.charge_buffer(node, class, size as u64)? {
-            self.meter.hits.inc();
-            return Ok(Block { bytes, class });
-        }
-        let made = allocate(size).or_else(|| {
-            // The system has none, but the pools may be sitting on some.
-            self.trim();
-            allocate(size)
-        });
-        let Some(bytes) = made else {
-            self.release(Kind::Used, node, size as u64);
-            return Err(AcquireError::OutOfMemory { needed_bytes: size as u64 });
-        };
-        self.meter.misses.inc();
-        Ok(Block { bytes, class })
-    }
-
-    /// Charges a buffer, and takes one out of its pool if there is one.
-    fn charge_buffer(
+    /// Finds a buffer of `class` for `len` bytes when the thread's cache had none for the asking.
+    #[cold]
+    pub(crate) fn acquire_slowly(
         &self,
         node: NodeId,
-        class: Option<usize>,
-        bytes: u64,
-    ) -> Result<Option<Vec<u8>>, AcquireError> {
-        let charged = self.charge_now(|state| {
-            let Some(class) = class.filter(|&class| state.pools.has(class)) else {
-                return state.ledger.take(Kind::Used, node, bytes).map(|()| None);
-            };
-            state.ledger.take_pooled(node, bytes)?;
-            Ok(state.pools.pop(class))
-        });
-        charged.map_err(|(state, refusal)| match refusal {
-            Refusal::Unsatisfiable => AcquireError::Unsatisfiable {
-                needed_bytes: bytes,
-                budget_bytes: state.records[node].limit_bytes,
-                budget: state.records[node].path.clone(),
-            },
-            Refusal::Short { node, free } | Refusal::Freeing { node, free } => {
-                AcquireError::OverBudget {
-                    needed_bytes: bytes,
-                    free_bytes: free,
-                    budget: state.records[node].path.clone(),
-                }
+        class: usize,
+        len: usize,
+        effort: Effort,
+    ) -> Result<NonNull<u8>, Denied> {
+        let size = self.classes.size(class) as u64;
+        let cache = local::own(self);
+        let cache = cache.as_deref();
+        if node != ROOT {
+            self.charge_buffer(node, size, effort)?;
+        }
+        self.find_slot(cache, class, len, effort).inspect_err(|_| {
+            if node != ROOT {
+                self.discharge(Charge::Used, node, size);
             }
         })
     }
 
-    /// Runs `attempt` until it is done or truly refused.
-    fn charge_now<T>(
-        &self,
-        mut attempt: impl FnMut(&mut State) -> Result<T, Refusal>,
-    ) -> Result<T, (MutexGuard<'_, State>, Refusal)> {
-        let mut state = self.lock();
-        loop {
-            match attempt(&mut state) {
-                Ok(done) => {
-                    self.finish(state);
-                    return Ok(done);
-                }
-                Err(Refusal::Freeing { .. }) => {
-                    state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-                Err(refusal) => return Err((state, refusal)),
+    fn charge_buffer(&self, node: NodeId, size: u64, effort: Effort) -> Result<(), Denied> {
+        let charge = |state: &mut State| state.ledger.take(Charge::Used, node, size);
+        match self.insist(self.lock(), size, effort, charge) {
+            (state, Ok(())) => {
+                self.finish(state);
+                Ok(())
+            }
+            (state, Err(refusal)) => {
+                self.finish(state);
+                Err(Denied { shortage: refusal.into(), needed_bytes: size })
             }
         }
     }
 
-    /// Takes a block back: into its pool, or to the system if it belongs to none.
-    pub(crate) fn take_back(&self, node: NodeId, block: Block) {
-        let size = block.bytes.len() as u64;
-        if let Some(class) = block.class {
-            let mut state = self.lock();
-            state.pools.push(class, block.bytes);
-            state.ledger.release_to_pool(node, size);
-            self.finish(state);
-        } else {
-            drop(block.bytes);
-            self.release(Kind::Used, node, size);
-        }
-    }
-
-    /// Reserves, or takes a place in line and leaves `waker` there.
-    pub(crate) fn request(
+    /// Finds a slot that is charged already: in the magazine, in the depot, or on the shelf.
+    fn find_slot(
         &self,
-        node: NodeId,
-        bytes: u64,
-        waker: Waker,
-    ) -> Result<Answer, ReserveError> {
-        let mut state = self.lock();
-        let answer = match state.ledger.request(node, bytes) {
-            Ok(answer) => answer,
-            Err(refusal) => return Err(state.reserve_error(refusal, node, bytes)),
-        };
-        if let Answer::Waiting(ticket) = answer {
-            state.wakers.insert(ticket, waker);
-            self.meter.waits.inc();
-        }
-        self.finish(state);
-        Ok(answer)
-    }
-
-    /// Whether `ticket` still waits; if so, `waker` takes the place of the one it left before.
-    pub(crate) fn still_waits(&self, node: NodeId, ticket: Ticket, waker: Waker) -> bool {
-        let mut state = self.lock();
-        if !state.ledger.is_waiting(node, ticket) {
-            return false;
-        }
-        let replaced = state.wakers.insert(ticket, waker);
-        drop(state);
-        drop(replaced);
-        true
-    }
-
-    /// Gives up a place in line, or what was granted there and not taken.
-    pub(crate) fn cancel(&self, node: NodeId, ticket: Ticket, bytes: u64) {
-        let mut state = self.lock();
-        let waker = state.wakers.remove(&ticket);
-        if !state.ledger.cancel(node, ticket) {
-            state.ledger.release(Kind::Reserved, node, bytes);
-        }
-        self.finish(state);
-        drop(waker);
-    }
-
-    pub(crate) fn try_reserve(&self, node: NodeId, bytes: u64) -> Result<(), ReserveError> {
-        self.charge_now(|state| state.ledger.try_request(node, bytes))
-            .map_err(|(state, refusal)| state.reserve_error(refusal, node, bytes))
-    }
-
-    /// Adds `more` bytes to a reservation that holds `held`.
-    pub(crate) fn try_grow(
-        &self,
-        node: NodeId,
-        held: &AtomicU64,
-        more: u64,
-    ) -> Result<(), ReserveError> {
-        let mut needed = more;
-        let grown = self.charge_now(|state| {
-            // Relaxed here and wherever `held` is used: it is written under the lock alone.
-            let sum = held.load(Ordering::Relaxed).saturating_add(more);
-            if sum > state.records[node].limit_bytes {
-                needed = sum;
-                return Err(Refusal::Unsatisfiable);
+        cache: Option<&Cache>,
+        class: usize,
+        len: usize,
+        effort: Effort,
+    ) -> Result<NonNull<u8>, Denied> {
+        if let Some(cache) = cache {
+            self.refill_from_depot(cache, class);
+            let attempt = cache.acquire_charged(class, len);
+            self.heed(cache, attempt.is_asked);
+            if let Some(slot) = attempt.outcome {
+                return Ok(slot);
             }
-            state.ledger.take(Kind::Reserved, node, more)?;
-            held.store(sum, Ordering::Relaxed);
-            Ok(())
+        }
+        let is_cached = cache.is_some_and(|cache| cache.guard.revoked() & MAGAZINES == 0);
+        let wanted = if is_cached { batch_len(self.classes.size(class)) } else { 1 };
+        let mut batch = self.obtain(class, wanted, effort)?;
+        let slot = batch.pop();
+        match cache {
+            Some(cache) => {
+                cache.count(class, len);
+                self.stash(cache, class, batch);
+            }
+            None => self.count_uncached(class, len),
+        }
+        Ok(slot.unwrap_or_else(|| unreachable!("a batch that was obtained has a slot")))
+    }
+
+    fn refill_from_depot(&self, cache: &Cache, class: usize) {
+        let Some(depot) = self.depots[class].get() else { return };
+        let filled = cache.with_magazine(class, |magazine| {
+            if magazine.is_empty()
+                && let Some(mut batch) = depot.take()
+            {
+                magazine.fill(&mut batch);
+                debug_assert_eq!(batch.len(), 0, "a magazine has room for two batches");
+            }
         });
-        grown.map_err(|(state, refusal)| state.reserve_error(refusal, node, needed))
+        self.heed(cache, filled.is_asked);
     }
 
-    /// Takes at most `bytes` off a reservation; answers how many it took.
-    pub(crate) fn shrink(&self, node: NodeId, held: &AtomicU64, bytes: u64) -> u64 {
-        let mut state = self.lock();
-        let before = held.load(Ordering::Relaxed);
-        let given_back = bytes.min(before);
-        held.store(before - given_back, Ordering::Relaxed);
-        state.ledger.release(Kind::Reserved, node, given_back);
-        self.finish(state);
-        given_back
-    }
-
-    /// Moves at most `bytes` from one reservation to another of the same budget, so that the sums
-    /// do not change and nobody in line can get in between; answers how many it moved.
-    pub(crate) fn move_between(&self, from: &AtomicU64, to: &AtomicU64, bytes: u64) -> u64 {
-        let _state = self.lock();
-        let before = from.load(Ordering::Relaxed);
-        let moved = bytes.min(before);
-        from.store(before - moved, Ordering::Relaxed);
-        to.store(to.load(Ordering::Relaxed) + moved, Ordering::Relaxed);
-        moved
-    }
-
-    pub(crate) fn release(&self, kind: Kind, node: NodeId, bytes: u64) {
-        let mut state = self.lock();
-        state.ledger.release(kind, node, bytes);
-        self.finish(state);
-    }
-
-    /// Frees all idle buffers; answers how many bytes they had.
-    pub(crate) fn trim(&self) -> u64 {
-        let mut state = self.lock();
-        let victims = state.pools.drain();
-        let surplus = state.ledger.evict(victims.bytes);
-        drop(state);
-        drop(victims.buffers);
-        self.finish(self.end_freeing(surplus));
-        victims.bytes
-    }
-
-    pub(crate) fn sums(&self) -> Sums {
-        let state = self.lock();
-        let ledger = &state.ledger;
-        Sums {
-            reserved: ledger.reserved(),
-            used: ledger.used(),
-            idle: ledger.idle(),
-            peak: ledger.peak(),
-            waiting: ledger.waiting(),
+    /// Puts what is left of a batch into the cache, or back where that is revoked by now.
+    fn stash(&self, cache: &Cache, class: usize, mut batch: Batch) {
+        if batch.len() == 0 {
+            return;
         }
+        let filled = cache.with_magazine(class, |magazine| magazine.fill(&mut batch));
+        self.heed(cache, filled.is_asked);
+        self.shelve(class, &batch);
     }
 
-    /// Bytes charged to `node` now, and the most that ever were.
-    pub(crate) fn node_bytes(&self, node: NodeId) -> (u64, u64) {
-        let state = self.lock();
-        (state.ledger.charged(node), state.ledger.node_peak(node))
+    fn shelve(&self, class: usize, batch: &Batch) {
+        if batch.len() == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        batch.iter().for_each(|slot| state.put(class, slot));
+        self.finish(state);
     }
 
-    /// Does what the ledger asks for after a change: evicts, frees, wakes.
-    fn finish<'a>(&'a self, mut state: MutexGuard<'a, State>) {
-        let mut wakers = state.take_granted_wakers();
+    /// Takes up to `wanted` slots off the shelf, after committing a span if it has none.
+    fn obtain(&self, class: usize, wanted: usize, effort: Effort) -> Result<Batch, Denied> {
+        let needed = self.layouts[class].span_bytes as u64;
+        let mut state = self.lock();
         loop {
-            let deficit = state.ledger.deficit();
-            if deficit == 0 {
-                drop(state);
-                break;
+            let batch = state.take(class, wanted);
+            if batch.len() > 0 {
+                self.finish(state);
+                return Ok(batch);
             }
-            let victims = state.pools.evict(deficit, &self.classes);
-            let surplus = state.ledger.evict(victims.bytes);
-            drop(state);
-            drop(victims.buffers);
-            if surplus == 0 {
-                break;
+            let commit = |state: &mut State| match state.shelves[class].sums().free_slots {
+                0 => state.ledger.commit(needed).map(|()| true),
+                // Came back while room was made.
+                _ => Ok(false),
+            };
+            let (insisted, outcome) = self.insist(state, needed, effort, commit);
+            state = insisted;
+            match outcome {
+                Ok(false) => continue,
+                Ok(true) => {}
+                Err(refusal) => {
+                    self.finish(state);
+                    return Err(Denied { shortage: refusal.into(), needed_bytes: needed });
+                }
             }
-            // What was freed may let in a waiter that also takes what became idle meanwhile.
-            state = self.end_freeing(surplus);
-            wakers.append(&mut state.take_granted_wakers());
+            state = match self.commit_charged(state, class) {
+                Ok(state) => state,
+                Err(state) => {
+                    self.finish(state);
+                    return Err(Denied { shortage: Shortage::System, needed_bytes: needed });
+                }
+            };
         }
-        wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Counts `surplus` as back with the system.
-    fn end_freeing(&self, surplus: u64) -> MutexGuard<'_, State> {
+    /// Commits a span that is charged already, in a new region if need be; takes the charge back if
+    /// the system has none.
+    fn commit_charged<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        class: usize,
+    ) -> Result<MutexGuard<'a, State>, MutexGuard<'a, State>> {
+        if !state.shelves[class].has_vacant_span() {
+            drop(state);
+            let mapped = self.map_or_trim(self.layouts[class].region_bytes);
+            state = self.lock();
+            let Some(base) = mapped else {
+                state.ledger.uncommit(self.layouts[class].span_bytes as u64);
+                return Err(state);
+            };
+            let region = state.shelves[class].add_region(base);
+            let size = self.classes.size(class);
+            mapping::begin(base, Header::new(self, region.0, size));
+        }
+        let is_committed = state.shelves[class].commit();
+        debug_assert!(is_committed, "there is a vacant span");
+        state.misses[class] += 1;
+        if std::mem::take(&mut state.collection.is_at_rest) {
+            self.wake_collector();
+        }
+        Ok(state)
+    }
+
+    /// Takes a buffer back that the thread's cache had no place for.
+    #[cold]
+    pub(crate) fn release_slowly(&self, slot: NonNull<u8>, class: usize, node: NodeId) {
+        let _held = self.hold();
+        if class == NO_CLASS {
+            return self.release_large(slot, node);
+        }
+        let size = self.classes.size(class) as u64;
+        let cache = local::own(self);
+        if node != ROOT {
+            self.discharge_opening(cache.as_deref(), Charge::Used, node, size);
+        }
+        let Some(cache) = cache else {
+            return self.shelve_one(class, slot);
+        };
+        let spilled = cache.with_magazine(class, |magazine| {
+            let batch = magazine.spill().filter(|batch| !self.depot(class).put(batch));
+            magazine.push(slot);
+            batch
+        });
+        self.heed(&cache, spilled.is_asked);
+        match spilled.outcome {
+            Some(None) => {}
+            Some(Some(batch)) => self.shelve(class, &batch),
+            None => self.shelve_one(class, slot),
+        }
+    }
+
+    fn shelve_one(&self, class: usize, slot: NonNull<u8>) {
         let mut state = self.lock();
-        state.ledger.freed(surplus);
-        self.freed.notify_all();
-        state
+        state.put(class, slot);
+        self.finish(state);
+    }
+
+    fn depot(&self, class: usize) -> &Depot {
+        self.depots[class].get_or_init(|| Box::new(Depot::new()))
+    }
+
+    pub(crate) fn discharge(&self, charge: Charge, node: NodeId, bytes: u64) {
+        let mut state = self.lock();
+        state.ledger.release(charge, node, bytes);
+        self.finish(state);
+    }
+
+    /// As [`discharge`](Self::discharge); next time the bytes may become credit of the thread.
+    fn discharge_opening(&self, cache: Option<&Cache>, charge: Charge, node: NodeId, bytes: u64) {
+        let mut state = self.lock();
+        let credit_max = state.records[node].credit_max;
+        state.ledger.release(charge, node, bytes);
+        self.finish(state);
+        if let Some(cache) = cache {
+            let opened = cache.open_credit(node, credit_max);
+            self.heed(cache, opened.is_asked);
+        }
+    }
+
+    fn count_uncached(&self, class: usize, len: usize) {
+        let mut state = self.lock();
+        state.retired[class].add(Counts { acquires: 1, requested_bytes: len as u64 });
+    }
+
+    fn wake_collector(&self) {
+        crate::collector::wake();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -354,37 +444,35 @@ impl Engine {
         // come through here too, and a second panic in one would end the process.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl State {
-    fn take_granted_wakers(&mut self) -> Vec<Waker> {
-        let granted = self.ledger.drain_granted();
-        granted.into_iter().filter_map(|ticket| self.wakers.remove(&ticket)).collect()
-    }
-
-    fn reserve_error(&self, refusal: Refusal, node: NodeId, needed_bytes: u64) -> ReserveError {
-        match refusal {
-            Refusal::Unsatisfiable => ReserveError::Unsatisfiable {
-                needed_bytes,
-                budget_bytes: self.records[node].limit_bytes,
-                budget: self.records[node].path.clone(),
-            },
-            Refusal::Short { node, free } | Refusal::Freeing { node, free } => {
-                ReserveError::WouldWait {
-                    needed_bytes,
-                    free_bytes: free,
-                    waiting: self.ledger.waiting(),
-                    budget: self.records[node].path.clone(),
-                }
-            }
+    /// Takes up to `wanted` free slots of `class` off the shelf.
+    fn take(&mut self, class: usize, wanted: usize) -> Batch {
+        let shelf = &mut self.shelves[class];
+        shelf.take(wanted, &mut self.slots);
+        let mut batch = Batch::new();
+        for slot in self.slots.drain(..) {
+            let offset = shelf.layout().slot_offset(slot.index);
+            batch.push(mapping::slot(shelf.base(slot.region), offset));
         }
+        batch
     }
-}
 
-/// Asks the system for `size` bytes of zeroes; none if it has none.
-fn allocate(size: usize) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(size).ok()?;
-    bytes.resize(size, 0);
-    Some(bytes)
+    fn put(&mut self, class: usize, slot: NonNull<u8>) {
+        self.put_idle_since(class, slot, self.collection.tick());
+    }
+
+    fn put_idle_since(&mut self, class: usize, slot: NonNull<u8>, tick: u32) {
+        let shelf = &mut self.shelves[class];
+        let region = RegionId(mapping::header(slot).region);
+        let offset = slot.addr().get() - shelf.base(region).get().addr().get();
+        let index = shelf.layout().slot_at(offset);
+        let index = index.unwrap_or_else(|| unreachable!("a buffer begins where a slot does"));
+        shelf.put(Slot { region, index }, tick);
+    }
 }

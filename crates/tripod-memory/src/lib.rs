@@ -35,20 +35,30 @@
 
 mod budget;
 mod buffer;
+mod cache;
 mod classes;
+mod collector;
+mod depot;
 mod engine;
+mod guard;
+mod header;
+mod kept;
+mod layout;
 mod ledger;
+mod local;
 mod manager;
 mod meter;
-mod pool;
 mod reserve;
+mod shelf;
 mod stats;
 mod sync;
+mod sys;
 
 pub use budget::{Budget, BudgetBuilder, BudgetError};
 pub use buffer::{AcquireError, Buffer};
 pub use classes::SizeClassError;
+pub use engine::Collected;
 pub use manager::{BuildError, MemoryManager, MemoryManagerBuilder};
 pub use meter::MeterError;
 pub use reserve::{Reservation, Reserve, ReserveError};
-pub use stats::MemoryStats;
+pub use stats::{ClassStats, MemoryStats};

@@ -1,16 +1,18 @@
 //! The manager: the root budget and what is above all budgets.
 
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tripod_metrics::MetricsCollector;
 
 use crate::budget::{Budget, BudgetBuilder};
 use crate::buffer::{AcquireError, Buffer};
 use crate::classes::{SizeClassError, SizeClasses};
-use crate::engine::Engine;
+use crate::collector;
+use crate::engine::{ClassSums, Collected, Effort, Engine, Ttl};
+use crate::layout::ClassLayout;
 use crate::meter::{Meter, MeterError};
 use crate::reserve::{Reservation, Reserve, ReserveError};
-use crate::stats::MemoryStats;
+use crate::stats::{ClassStats, MemoryStats};
 
 /// Pooled buffers and reservations under one hard budget.
 ///
@@ -37,7 +39,10 @@ impl MemoryManager {
         MemoryManagerBuilder {
             budget_bytes: u64::MAX,
             classes: SizeClasses::default(),
+            ttl: TTL_DEFAULT,
+            class_ttls: Vec::new(),
             metrics: None,
+            is_collected_in_background: true,
         }
     }
 
@@ -63,8 +68,18 @@ impl MemoryManager {
     /// assert!(matches!(refused, AcquireError::OverBudget { free_bytes: 904, .. }));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[inline]
     pub fn acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
-        self.root.acquire(len)
+        self.root.acquire_of_root(len, Effort::Everything)
+    }
+
+    /// Hands out a buffer of `len` bytes if that can be done at once; see [`Budget::try_acquire`].
+    ///
+    /// # Errors
+    /// See [`AcquireError`].
+    #[inline]
+    pub fn try_acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
+        self.root.acquire_of_root(len, Effort::AtHand)
     }
 
     /// Reserves `bytes` of the root budget, and waits in line until they are free; see [`Reserve`].
@@ -76,6 +91,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// As [`Budget::try_reserve`].
+    #[inline]
     pub fn try_reserve(&self, bytes: u64) -> Result<Reservation, ReserveError> {
         self.root.try_reserve(bytes)
     }
@@ -90,9 +106,10 @@ impl MemoryManager {
         &self.root
     }
 
-    /// Gives all idle buffers back to the system; returns how many bytes they had.
+    /// Gives all idle memory back to the system; returns how many bytes that were.
     ///
-    /// Costs one `free` per buffer, with no lock held meanwhile.
+    /// Takes what other threads have cached, too, except from those that are just taking or returning
+    /// a buffer. Costs one system call for each run of idle memory, with no lock held meanwhile.
     ///
     /// # Examples
     /// ```
@@ -107,14 +124,43 @@ impl MemoryManager {
         self.root.engine().trim()
     }
 
-    /// Returns the counts and bytes of this moment; costs one lock.
+    /// Gives back to the system what is due at `now`, for about as long as `budget`.
+    ///
+    /// Done in the background unless [`background_collection`] is turned off; then it is to be called
+    /// at least once in an eighth of the shortest time to live, or memory goes back later. Other
+    /// threads go on meanwhile: the manager's lock is held for microseconds at a time.
+    ///
+    /// [`background_collection`]: MemoryManagerBuilder::background_collection
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder()
+    ///     .ttl(Duration::from_secs(8))
+    ///     .background_collection(false)
+    ///     .build()?;
+    /// drop(memory.acquire(100_000)?);
+    /// let start = Instant::now();
+    /// for second in 1..=10 {
+    ///     memory.collect(start + Duration::from_secs(second), Duration::from_millis(1));
+    /// }
+    /// assert_eq!(memory.stats().idle_bytes, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn collect(&self, now: Instant, budget: Duration) -> Collected {
+        self.root.engine().collect(now, budget)
+    }
+
+    /// Returns the counts and bytes of this moment; costs a lock and a look at every thread's counts.
     pub fn stats(&self) -> MemoryStats {
         let engine = self.root.engine();
         let sums = engine.sums();
         MemoryStats {
-            hits: engine.meter.hits.get(),
-            misses: engine.meter.misses.get(),
+            hits: sums.acquires.saturating_sub(sums.misses),
+            misses: sums.misses,
             refused: engine.meter.refused.get(),
+            requested_bytes: sums.requested,
             reserved_bytes: sums.reserved,
             used_bytes: sums.used,
             idle_bytes: sums.idle,
@@ -125,7 +171,24 @@ impl MemoryManager {
             waiting: sums.waiting,
         }
     }
+
+    /// Returns the same by size class, the smallest first, and last what is above the largest.
+    pub fn class_stats(&self) -> Vec<ClassStats> {
+        let stats = |class: ClassSums| ClassStats {
+            size_bytes: class.size,
+            hits: class.counts.acquires.saturating_sub(class.misses),
+            misses: class.misses,
+            requested_bytes: class.counts.requested_bytes,
+            handed_out_bytes: class.handed_out,
+            used_bytes: class.used,
+            committed_bytes: class.committed,
+        };
+        self.root.engine().class_sums().into_iter().map(stats).collect()
+    }
 }
+
+/// How long idle memory is kept.
+const TTL_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Describes a manager before it is built; comes from [`MemoryManager::builder`].
 #[derive(Clone, Debug)]
@@ -133,7 +196,10 @@ impl MemoryManager {
 pub struct MemoryManagerBuilder {
     budget_bytes: u64,
     classes: SizeClasses,
+    ttl: Duration,
+    class_ttls: Vec<(usize, Duration)>,
     metrics: Option<MetricsCollector>,
+    is_collected_in_background: bool,
 }
 
 impl MemoryManagerBuilder {
@@ -175,6 +241,29 @@ impl MemoryManagerBuilder {
         self
     }
 
+    /// Sets how long memory may be idle before it goes back to the system; default: 30 s.
+    ///
+    /// It goes back between one and 1 1/4 times as long after its last use. Zero is refused: who wants
+    /// to keep nothing calls [`trim`](MemoryManager::trim).
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Sets another time to live for the pool that buffers of `size_bytes` come from.
+    pub fn class_ttl(mut self, size_bytes: usize, ttl: Duration) -> Self {
+        self.class_ttls.push((size_bytes, ttl));
+        self
+    }
+
+    /// Sets whether a thread of this crate collects what is idle for too long; default: yes.
+    ///
+    /// It is one thread for all managers of the process. It sleeps while none of them holds memory.
+    pub fn background_collection(mut self, is_wanted: bool) -> Self {
+        self.is_collected_in_background = is_wanted;
+        self
+    }
+
     /// Builds the manager.
     ///
     /// # Errors
@@ -183,11 +272,30 @@ impl MemoryManagerBuilder {
         if self.budget_bytes == 0 {
             return Err(BuildError::ZeroBudget);
         }
+        let ttl = Ttl::new(Instant::now(), &self.ttls()?);
         let meter = Meter::new(&self.metrics.unwrap_or_default())?;
-        let engine = Arc::new(Engine::new(self.budget_bytes, self.classes, meter));
+        let layouts = self.classes.sizes().iter().map(|&size| ClassLayout::of(size)).collect();
+        let engine = Engine::new(self.budget_bytes, self.classes, layouts, ttl, meter);
         engine.meter.watch_sums(&engine).map_err(MeterError::from)?;
         engine.meter.watch_budget(&engine, &engine.root()).map_err(MeterError::from)?;
+        if self.is_collected_in_background && !cfg!(loom) {
+            collector::enlist(&engine).map_err(|error| BuildError::Thread(error.kind()))?;
+        }
         Ok(MemoryManager { root: Budget::root(engine) })
+    }
+
+    /// The time to live of each class.
+    fn ttls(&self) -> Result<Vec<Duration>, BuildError> {
+        let mut ttls = vec![self.ttl; self.classes.count()];
+        for &(size_bytes, ttl) in &self.class_ttls {
+            let class = self.classes.class_of(size_bytes);
+            let class = class.ok_or(BuildError::NoClass { size_bytes })?;
+            ttls[class] = ttl;
+        }
+        if self.ttl.is_zero() || ttls.iter().any(Duration::is_zero) {
+            return Err(BuildError::ZeroTtl);
+        }
+        Ok(ttls)
     }
 }
 
@@ -198,6 +306,18 @@ pub enum BuildError {
     /// A budget of no bytes could grant nothing.
     #[error("memory budget is 0 bytes")]
     ZeroBudget,
+    /// Memory that may not be idle for any time could not be pooled.
+    #[error("time to live is 0; to keep nothing, call `trim`")]
+    ZeroTtl,
+    /// A time to live was set for a size above the largest class.
+    #[error("no size class holds {size_bytes} bytes, so none can have a time to live of its own")]
+    NoClass {
+        /// The size it was set for, in bytes.
+        size_bytes: usize,
+    },
+    /// The system refused a thread for the collector.
+    #[error("system refused a thread to collect idle memory: {0}")]
+    Thread(std::io::ErrorKind),
     /// The collector refused the manager's metrics.
     #[error("memory manager has no metrics: {0}")]
     Metrics(#[from] MeterError),

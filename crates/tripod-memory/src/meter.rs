@@ -4,8 +4,9 @@
 //! too; bytes are read out of the ledger when they are exported. So each number has one home.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use tripod_metrics::{Counter, Family, Gauge, LabelError, MetricsCollector, RegisterError};
+use tripod_metrics::{Counter, Family, Gauge, Histogram, LabelError, MetricsCollector, RegisterError};
 
 use crate::budget::Record;
 use crate::engine::{Engine, Sums};
@@ -13,10 +14,11 @@ use crate::engine::{Engine, Sums};
 /// The counters, and the families that budgets are added to.
 #[derive(Debug)]
 pub(crate) struct Meter {
-    pub(crate) hits: Counter,
-    pub(crate) misses: Counter,
+    acquires: Family<Counter>,
     pub(crate) refused: Counter,
     pub(crate) waits: Counter,
+    collections: Histogram,
+    collected_bytes: Counter,
     bytes: Family<Gauge>,
     peak_bytes: Family<Gauge>,
     budget_bytes: Family<Gauge>,
@@ -51,10 +53,24 @@ impl Meter {
             metrics.gauge(name, help).labels(labels.iter().copied()).register()
         };
         Ok(Self {
-            hits: acquires.with(&["hit"])?,
-            misses: acquires.with(&["miss"])?,
             refused: acquires.with(&["refused"])?,
+            acquires,
             waits: waits.with(&[])?,
+            collections: metrics
+                .histogram(
+                    "tripod_memory_collection_seconds",
+                    "Time that one step of the collection of idle memory took.",
+                )
+                .buckets([1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2])
+                .register()?
+                .with(&[])?,
+            collected_bytes: metrics
+                .counter(
+                    "tripod_memory_collected_bytes_total",
+                    "Bytes given back to the system because they were idle for too long.",
+                )
+                .register()?
+                .with(&[])?,
             bytes: gauge(
                 "tripod_memory_bytes",
                 "Bytes reserved, handed out as buffers, and idle in pools.",
@@ -78,8 +94,20 @@ impl Meter {
         })
     }
 
+    /// Counts one collection.
+    pub(crate) fn collected(&self, took: Duration, bytes: u64) {
+        self.collections.observe(took.as_secs_f64());
+        self.collected_bytes.add(bytes);
+    }
+
     /// Lets the collector read the sums of `engine` for as long as it lives.
     pub(crate) fn watch_sums(&self, engine: &Arc<Engine>) -> Result<(), LabelError> {
+        let count = |result: &str, read: fn(Sums) -> u64| {
+            let engine = Arc::downgrade(engine);
+            self.acquires.observe(&[result], move || Some(read(engine.upgrade()?.sums())))
+        };
+        count("hit", |sums| sums.acquires.saturating_sub(sums.misses))?;
+        count("miss", |sums| sums.misses)?;
         let observe = |family: &Family<Gauge>, labels: &[&str], read: fn(Sums) -> u64| {
             let engine = Arc::downgrade(engine);
             family.observe(labels, move || Some(read(engine.upgrade()?.sums()) as f64))

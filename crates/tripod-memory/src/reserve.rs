@@ -5,8 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::budget::Budget;
-use crate::ledger::{Answer, Kind, Ticket};
+use crate::budget::{Budget, Record};
+use crate::kept::KeptRecord;
+use crate::ledger::{Answer, Ticket};
+use crate::local;
 use crate::sync::{AtomicU64, Ordering};
 
 /// A wait for a [`Reservation`]; comes from [`Budget::reserve`] and
@@ -35,6 +37,7 @@ use crate::sync::{AtomicU64, Ordering};
 pub struct Reserve {
     budget: Budget,
     bytes: u64,
+    priority: u8,
     stage: Stage,
 }
 
@@ -48,7 +51,37 @@ enum Stage {
 
 impl Reserve {
     pub(crate) fn new(budget: Budget, bytes: u64) -> Self {
-        Self { budget, bytes, stage: Stage::Idle }
+        Self { budget, bytes, priority: 0, stage: Stage::Idle }
+    }
+
+    /// Sets the place in line: before all that have a lower priority; default: 0, the lowest.
+    ///
+    /// Those of a higher priority are served first for as long as there are any.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+    /// let held = memory.reserve(1000).await?;
+    /// let (first, second) = (memory.reserve(600), memory.reserve(600).priority(1));
+    /// let served = std::sync::Mutex::new(Vec::new());
+    /// let note = |name, reserve: tripod_memory::Reserve| {
+    ///     let served = &served;
+    ///     async move {
+    ///         let _reservation = reserve.await;
+    ///         served.lock().unwrap().push(name);
+    ///     }
+    /// };
+    /// tokio::join!(note("ordinary", first), note("urgent", second), async { drop(held) });
+    /// assert_eq!(*served.lock().unwrap(), ["urgent", "ordinary"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = priority;
+        self
     }
 
     /// Asks the ledger where the request stands; none while it waits.
@@ -58,7 +91,7 @@ impl Reserve {
         let engine = self.budget.engine();
         let node = self.budget.node();
         match self.stage {
-            Stage::Idle => match engine.request(node, self.bytes, waker) {
+            Stage::Idle => match engine.request(node, self.bytes, self.priority, waker) {
                 Ok(Answer::Granted) => Some(Ok(())),
                 Ok(Answer::Waiting(ticket)) => {
                     self.stage = Stage::InLine(ticket);
@@ -80,7 +113,7 @@ impl Future for Reserve {
             return Poll::Pending;
         };
         self.stage = Stage::Done;
-        Poll::Ready(answer.map(|()| Reservation::granted(self.budget.clone(), self.bytes)))
+        Poll::Ready(answer.map(|()| Reservation::granted(self.budget.record(), self.bytes)))
     }
 }
 
@@ -122,15 +155,16 @@ impl fmt::Debug for Reserve {
 /// ```
 #[must_use = "a reservation is given back when it is dropped"]
 pub struct Reservation {
-    budget: Budget,
+    record: KeptRecord,
     /// Written under the engine's lock alone.
     bytes: AtomicU64,
 }
 
 impl Reservation {
-    /// Wraps `bytes` that are charged to `budget` already.
-    pub(crate) fn granted(budget: Budget, bytes: u64) -> Self {
-        Self { budget, bytes: AtomicU64::new(bytes) }
+    /// Wraps `bytes` that are charged to the budget already.
+    #[inline]
+    pub(crate) fn granted(record: &Record, bytes: u64) -> Self {
+        Self { record: KeptRecord::new(record), bytes: AtomicU64::new(bytes) }
     }
 
     /// Returns how many bytes are held now.
@@ -138,9 +172,9 @@ impl Reservation {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns the budget it counts against.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
+    /// Returns the path of the budget it counts against.
+    pub fn budget_path(&self) -> &str {
+        &self.record.path
     }
 
     /// Adds `bytes` if they are free now, even while others wait in line.
@@ -151,7 +185,7 @@ impl Reservation {
     /// [`ReserveError::WouldWait`] if they are not free, [`ReserveError::Unsatisfiable`] if the grown
     /// reservation would be larger than a budget on its path. It is unchanged then.
     pub fn try_grow(&self, bytes: u64) -> Result<(), ReserveError> {
-        self.budget.engine().try_grow(self.budget.node(), &self.bytes, bytes)
+        self.record.engine.try_grow(self.record.node, &self.bytes, bytes)
     }
 
     /// Moves `bytes` to `other`, or all that is held if that is less; returns how many were moved.
@@ -169,26 +203,32 @@ impl Reservation {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn move_to(&self, other: &Self, bytes: u64) -> u64 {
-        let engine = self.budget.engine();
-        let same_budget =
-            Arc::ptr_eq(engine, other.budget.engine()) && self.budget.node() == other.budget.node();
         // Within one reservation nothing would change.
-        if !same_budget || std::ptr::eq(self, other) {
+        if !std::ptr::eq(&*self.record, &*other.record) || std::ptr::eq(self, other) {
             return 0;
         }
-        engine.move_between(&self.bytes, &other.bytes, bytes)
+        self.record.engine.move_between(&self.bytes, &other.bytes, bytes)
     }
 
     /// Gives `bytes` back, or all that is held if that is less; returns how many went back.
     pub fn shrink(&self, bytes: u64) -> u64 {
-        self.budget.engine().shrink(self.budget.node(), &self.bytes, bytes)
+        self.record.engine.shrink(self.record.node, &self.bytes, bytes)
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         let bytes = self.bytes();
-        self.budget.engine().release(Kind::Reserved, self.budget.node(), bytes);
+        let Record { engine, entry, node, .. } = *self.record;
+        let attempt = local::with_cache(entry, |cache| {
+            let attempt = cache.unreserve(node, bytes);
+            // The engine is the cache's, which lives as long as its thread has it.
+            engine.heed(cache, attempt.is_asked);
+            attempt.outcome
+        });
+        if attempt != Some(true) {
+            engine.unreserve_slowly(node, bytes);
+        }
     }
 }
 
@@ -196,7 +236,7 @@ impl fmt::Debug for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reservation")
             .field("bytes", &self.bytes())
-            .field("budget", &self.budget.path())
+            .field("budget", &self.budget_path())
             .finish()
     }
 }

@@ -2,25 +2,29 @@
 
 /// A manager's counts since it was built and its bytes at one moment.
 ///
-/// The bytes are of one moment; the counts are read beside it and are exact when nothing is under way.
+/// Summed up over the threads as they go on, so a buffer that changes hands just then may be missed or
+/// seen twice; exact when nothing is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryStats {
-    /// Buffers that came out of a pool.
+    /// Buffers whose memory was there already.
     pub hits: u64,
     /// Buffers whose memory had to be asked of the system.
     pub misses: u64,
     /// Buffers that were asked for and not handed out.
     pub refused: u64,
+    /// Bytes that were asked for, of all buffers handed out so far.
+    pub requested_bytes: u64,
     /// Bytes of all reservations, those granted and not yet taken among them.
     pub reserved_bytes: u64,
-    /// Bytes of all buffers handed out, by capacity.
+    /// Bytes of all buffers handed out now, by capacity.
     pub used_bytes: u64,
-    /// Bytes of the buffers that rest in pools or are just being given back to the system.
+    /// Committed bytes that are not in use: buffers that rest in threads and pools or are just being
+    /// given back to the system, and what is left over in pages.
     pub idle_bytes: u64,
     /// The sum of reserved, used and idle bytes; never above `budget_bytes`.
     pub committed_bytes: u64,
-    /// The most that `committed_bytes` has ever been, buffers on their way back to the system included.
+    /// The most that `committed_bytes` has ever been.
     pub peak_bytes: u64,
     /// The root's limit in bytes; `u64::MAX` is unlimited.
     pub budget_bytes: u64,
@@ -31,12 +35,41 @@ pub struct MemoryStats {
 }
 
 impl MemoryStats {
-    /// Returns the share of handed-out buffers that came out of a pool, 0.0 to 1.0; 0.0 if there were
-    /// none. Refused and empty buffers do not count.
+    /// Returns the share of handed-out buffers whose memory was there already, 0.0 to 1.0; 0.0 if
+    /// there were none. Refused and empty buffers do not count.
     pub fn hit_rate(&self) -> f64 {
         match self.hits + self.misses {
             0 => 0.0,
             handed_out => self.hits as f64 / handed_out as f64,
         }
     }
+
+    /// Returns how many bytes are held of the system for each byte in use: 1.0 if nothing is idle,
+    /// infinite if something is idle and nothing in use. Reservations do not count.
+    pub fn fragmentation(&self) -> f64 {
+        match (self.used_bytes, self.idle_bytes) {
+            (_, 0) => 1.0,
+            (used, idle) => (used + idle) as f64 / used as f64,
+        }
+    }
+}
+
+/// The buffers of one size class, since the manager was built and at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// Bytes of a buffer of the class; 0 for those above the largest class.
+    pub size_bytes: usize,
+    /// Buffers whose memory was there already.
+    pub hits: u64,
+    /// Buffers whose memory had to be asked of the system.
+    pub misses: u64,
+    /// Bytes that were asked for, of all buffers handed out so far.
+    pub requested_bytes: u64,
+    /// Bytes of all buffers handed out so far, by capacity.
+    pub handed_out_bytes: u64,
+    /// Bytes of the buffers handed out now, by capacity.
+    pub used_bytes: u64,
+    /// Bytes held of the system.
+    pub committed_bytes: u64,
 }

@@ -29,12 +29,12 @@ fn lengths_below_the_smallest_class_share_it() {
 }
 
 #[test]
-fn lengths_above_the_largest_class_are_exact_and_not_kept() {
+fn lengths_above_the_largest_class_are_whole_pages_and_not_kept() {
     let memory =
-        MemoryManager::builder().size_classes([100]).unwrap().budget_bytes(1000).build().unwrap();
-    let buffer = memory.acquire(101).unwrap();
-    assert_eq!((buffer.len(), buffer.capacity()), (101, 101));
-    assert_eq!(memory.stats().used_bytes, 101);
+        MemoryManager::builder().size_classes([100]).unwrap().budget_bytes(10_000).build().unwrap();
+    let buffer = memory.acquire(5000).unwrap();
+    assert_eq!((buffer.len(), buffer.capacity()), (5000, 8192));
+    assert_eq!(memory.stats().used_bytes, 8192);
     drop(buffer);
     assert_eq!((memory.stats().used_bytes, memory.stats().idle_bytes), (0, 0));
 }

@@ -12,13 +12,14 @@ fn lines(metrics: &MetricsCollector) -> Vec<String> {
 #[test]
 fn the_page_says_what_the_stats_say() {
     let metrics = MetricsCollector::new();
-    let memory = MemoryManager::builder().budget_bytes(10_000).metrics(&metrics).build().unwrap();
+    let builder = MemoryManager::builder().budget_bytes(20_000).metrics(&metrics);
+    let memory = builder.background_collection(false).build().unwrap();
     let child = memory.budget("child").limit_bytes(5000).create().unwrap();
 
-    drop(memory.acquire(1024).unwrap());
-    let _hit = memory.acquire(1024).unwrap();
-    drop(memory.acquire(256).unwrap());
-    memory.acquire(20_000).unwrap_err();
+    drop(memory.acquire(4096).unwrap());
+    let _hit = memory.acquire(4000).unwrap();
+    drop(memory.acquire(8192).unwrap());
+    memory.acquire(20_001).unwrap_err();
     let _held = child.try_reserve(5000).unwrap();
     let _waits = in_line(child.reserve(1));
 
@@ -27,22 +28,25 @@ fn the_page_says_what_the_stats_say() {
         r#"tripod_memory_acquires_total{result="miss"} 2"#,
         r#"tripod_memory_acquires_total{result="refused"} 1"#,
         r#"tripod_memory_budget_bytes{budget="child"} 5000"#,
-        r#"tripod_memory_budget_bytes{budget="root"} 10000"#,
+        r#"tripod_memory_budget_bytes{budget="root"} 20000"#,
         r#"tripod_memory_budget_used_bytes{budget="child"} 5000"#,
-        r#"tripod_memory_budget_used_bytes{budget="root"} 6024"#,
-        r#"tripod_memory_bytes{state="idle"} 256"#,
+        r#"tripod_memory_budget_used_bytes{budget="root"} 9096"#,
+        r#"tripod_memory_bytes{state="idle"} 8192"#,
         r#"tripod_memory_bytes{state="reserved"} 5000"#,
-        r#"tripod_memory_bytes{state="used"} 1024"#,
-        "tripod_memory_peak_bytes 6280",
+        r#"tripod_memory_bytes{state="used"} 4096"#,
+        "tripod_memory_collected_bytes_total 0",
+        "tripod_memory_peak_bytes 17288",
         "tripod_memory_reservation_waits_total 1",
     ];
     let mut lines = lines(&metrics);
+    lines.retain(|line| !line.starts_with("tripod_memory_collection_seconds"));
     lines.sort();
     assert_eq!(lines, expected);
     let stats = memory.stats();
     assert_eq!((stats.hits, stats.misses, stats.refused, stats.waits), (1, 2, 1, 1));
-    assert_eq!((stats.reserved_bytes, stats.used_bytes, stats.idle_bytes), (5000, 1024, 256));
-    assert_eq!((stats.committed_bytes, stats.peak_bytes, stats.waiting), (6280, 6280, 1));
+    assert_eq!((stats.reserved_bytes, stats.used_bytes, stats.idle_bytes), (5000, 4096, 8192));
+    assert_eq!((stats.committed_bytes, stats.peak_bytes, stats.waiting), (17_288, 17_288, 1));
+    assert_eq!((stats.requested_bytes, stats.fragmentation()), (16_288, 3.0));
 }
 
 #[test]
@@ -55,7 +59,9 @@ fn a_manager_that_is_gone_leaves_no_gauge_behind() {
         "an unlimited budget has no limit to show"
     );
     drop(memory);
-    assert!(lines(&metrics).iter().all(|line| line.contains("_total")));
+    let left = lines(&metrics);
+    let counted = |line: &String| line.contains("_total") || line.contains("_seconds");
+    assert!(left.iter().all(counted), "{left:?}");
 }
 
 #[test]

@@ -52,13 +52,13 @@ fn small_requests_do_not_overtake_a_large_one_that_waits() {
 
 #[test]
 fn those_who_are_admitted_take_what_is_free_while_others_wait() {
-    let memory = manager(200);
-    let held = memory.try_reserve(50).unwrap();
-    let waits = in_line(memory.reserve(200));
-    held.try_grow(40).unwrap();
-    let buffer = memory.acquire(64).unwrap();
-    assert_eq!(memory.stats().committed_bytes, 154);
-    assert!(matches!(held.try_grow(47), Err(ReserveError::WouldWait { free_bytes: 46, .. })));
+    let memory = manager(5000);
+    let held = memory.try_reserve(500).unwrap();
+    let waits = in_line(memory.reserve(5000));
+    held.try_grow(300).unwrap();
+    let buffer = memory.acquire(4096).unwrap();
+    assert_eq!(memory.stats().committed_bytes, 4896);
+    assert!(matches!(held.try_grow(105), Err(ReserveError::WouldWait { free_bytes: 104, .. })));
     drop((waits, held, buffer));
 }
 
@@ -163,8 +163,8 @@ fn a_waker_may_use_the_manager() {
             drop(self.0.acquire(64));
         }
     }
-    let memory = manager(1000);
-    let held = memory.try_reserve(1000).unwrap();
+    let memory = manager(10_000);
+    let held = memory.try_reserve(10_000).unwrap();
     let waker = Waker::from(Arc::new(Asks(memory.clone())));
     let mut waits = memory.reserve(10);
     assert!(std::pin::Pin::new(&mut waits).poll(&mut Context::from_waker(&waker)).is_pending());

@@ -1,0 +1,338 @@
+//! What has been idle for longer than its time to live goes back to the system, step by step.
+//!
+//! Time is counted in *ticks*, an eighth of the shortest time to live. Nobody but the collector reads
+//! a clock, and it writes down no times on the way of a buffer: for each magazine it looks how few
+//! buffers were in it since its last look, for each cell of a depot whether it was touched, and slots
+//! come back to a shelf with the tick of the last collection.
+//!
+//! | where | goes on to the shelf when | and to the system |
+//! |---|---|---|
+//! | magazine | the oldest, as many as were never needed in the last eight looks | at once |
+//! | depot | a batch that nobody touched in the last eight looks | at once |
+//! | shelf | | a span that has been free for its time to live, and no more than a tick longer |
+//!
+//! So memory goes back between one and 1 1/4 times its time to live after its last use, if
+//! collections come at least once a tick.
+
+use std::time::{Duration, Instant};
+
+use super::reclaim::{DISCARD_BYTES_MAX, Eviction};
+use super::{Engine, State, mapping};
+use crate::depot::Seen;
+use crate::guard::{MAGAZINES, heavy_fence};
+use crate::sync::MutexGuard;
+
+/// Looks within one time to live.
+pub(super) const LOOKS: usize = 8;
+
+/// Caches that are looked at without releasing the lock.
+const CACHES_AT_ONCE: usize = 32;
+
+/// The first tick, so that there is a time before it.
+const FIRST_TICK: u32 = 1 << 16;
+
+/// How long each size class keeps what is idle.
+#[derive(Clone, Debug)]
+pub(crate) struct Ttl {
+    epoch: Instant,
+    tick: Duration,
+    /// Ticks of a time to live, by class; a multiple of [`LOOKS`].
+    ticks: Box<[u32]>,
+}
+
+/// What the collector remembers.
+#[derive(Debug)]
+pub(super) struct Notes {
+    tick: u32,
+    depots: Vec<Seen>,
+    /// A run of spans that could not be finished in the last step.
+    unfinished: Option<(Eviction, usize)>,
+    /// Whether the background collector has nothing to do here.
+    pub(super) is_at_rest: bool,
+}
+
+/// How few buffers were in each magazine of a cache, over the last looks.
+#[derive(Debug)]
+pub(super) struct Lows(Box<[[u8; LOOKS]]>);
+
+/// What one collection did.
+///
+/// # Examples
+/// ```
+/// # use std::time::{Duration, Instant};
+/// # use tripod_memory::MemoryManager;
+/// let memory = MemoryManager::builder().ttl(Duration::from_secs(1)).build()?;
+/// let collected = memory.collect(Instant::now(), Duration::from_millis(1));
+/// assert_eq!((collected.bytes, collected.is_finished), (0, true));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Collected {
+    /// Bytes that went back to the system.
+    pub bytes: u64,
+    /// Whether everything that was due is done; if not, the next call goes on.
+    pub is_finished: bool,
+}
+
+impl Ttl {
+    /// `ttls` has the time to live of each class; none is zero.
+    pub(crate) fn new(epoch: Instant, ttls: &[Duration]) -> Self {
+        let shortest = ttls.iter().min().copied().unwrap_or(Duration::MAX);
+        let tick = (shortest / LOOKS as u32).max(Duration::from_nanos(1));
+        let ticks = |ttl: &Duration| {
+            let looks = ttl.as_nanos().div_ceil(tick.as_nanos()).div_ceil(LOOKS as u128);
+            u32::try_from(looks).map_or(u32::MAX / 2, |looks| looks.saturating_mul(LOOKS as u32))
+        };
+        Self { epoch, tick, ticks: ttls.iter().map(ticks).collect() }
+    }
+
+    /// How often there is something to look at.
+    pub(crate) fn tick(&self) -> Duration {
+        self.tick
+    }
+
+    fn tick_at(&self, now: Instant) -> u32 {
+        let passed = now.saturating_duration_since(self.epoch).as_nanos() / self.tick.as_nanos();
+        u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(FIRST_TICK)
+    }
+
+    /// How many looks at `class` lie between two ticks.
+    fn looks(&self, class: usize, from: u32, to: u32) -> u32 {
+        let each = (self.ticks[class] / LOOKS as u32).max(1);
+        to / each - from / each
+    }
+
+    /// A span with a stamp below this has been free for longer than its time to live.
+    fn idle_before(&self, class: usize, tick: u32) -> u32 {
+        tick.saturating_sub(self.ticks[class])
+    }
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self { tick: FIRST_TICK, depots: Vec::new(), unfinished: None, is_at_rest: true }
+    }
+}
+
+impl Notes {
+    /// The tick of the last collection.
+    pub(super) fn tick(&self) -> u32 {
+        self.tick
+    }
+
+    /// What the last step left, for whoever goes on with it.
+    pub(super) fn take_unfinished(&mut self) -> Option<(Eviction, usize)> {
+        self.unfinished.take()
+    }
+}
+
+impl Lows {
+    pub(super) fn new(classes: usize) -> Self {
+        Self(vec![[0; LOOKS]; classes].into())
+    }
+
+    /// Notes what was lowest over the last `looks`; answers how many have not been needed in all of
+    /// them, and counts on their being taken out.
+    fn note(&mut self, class: usize, low: usize, looks: u32) -> usize {
+        let lows = &mut self.0[class];
+        let looks = (looks as usize).min(LOOKS);
+        lows.rotate_left(looks);
+        lows[LOOKS - looks..].fill(u8::try_from(low).unwrap_or(u8::MAX));
+        let unneeded = lows.iter().copied().min().unwrap_or(0);
+        lows.iter_mut().for_each(|low| *low -= unneeded);
+        usize::from(unneeded)
+    }
+}
+
+impl Engine {
+    /// Does what is due at `now`, for no longer than `budget` or little more.
+    pub(crate) fn collect(&self, now: Instant, budget: Duration) -> Collected {
+        let started = Instant::now();
+        let mut collected = Collected::default();
+        let from = self.advance(now);
+        if let Some((from, to)) = from {
+            self.look_at_caches(from, to);
+            self.look_at_depots(from, to);
+        }
+        let is_over = || started.elapsed() >= budget;
+        collected.is_finished = self.give_back(&is_over, &mut collected.bytes);
+        if collected.is_finished && !is_over() {
+            self.collapse_one();
+        }
+        self.meter.collected(started.elapsed(), collected.bytes);
+        collected
+    }
+
+    /// Moves the tick on; answers both if it moved.
+    fn advance(&self, now: Instant) -> Option<(u32, u32)> {
+        let mut state = self.lock();
+        let (from, to) = (state.collection.tick, self.ttl.tick_at(now));
+        state.collection.tick = to.max(from);
+        (to > from).then_some((from, to))
+    }
+
+    fn look_at_caches(&self, from: u32, to: u32) {
+        let mut next = 0;
+        loop {
+            let mut state = self.lock();
+            let end = state.caches.len().min(next + CACHES_AT_ONCE);
+            if next >= end {
+                return;
+            }
+            state.take_unneeded(&self.ttl, next..end, from, to);
+            self.finish(state);
+            next = end;
+        }
+    }
+
+    fn look_at_depots(&self, from: u32, to: u32) {
+        for (class, depot) in self.depots.iter().enumerate() {
+            let looks = self.ttl.looks(class, from, to);
+            let Some(depot) = depot.get().filter(|_| looks > 0) else { continue };
+            let mut state = self.lock();
+            let stale = state.collection.stale_stamp(&self.ttl, class, to);
+            let count = self.depots.len();
+            state.collection.depots.resize_with(count, Seen::default);
+            let mut seen = std::mem::take(&mut state.collection.depots[class]);
+            depot.take_stale(&mut seen, looks, LOOKS as u32, |batch| {
+                batch.iter().for_each(|slot| state.put_idle_since(class, slot, stale));
+            });
+            state.collection.depots[class] = seen;
+            self.finish(state);
+        }
+    }
+
+    /// Gives back what has been on the shelves for too long; answers whether that is all.
+    fn give_back(&self, is_over: &impl Fn() -> bool, bytes: &mut u64) -> bool {
+        loop {
+            let mut state = self.lock();
+            let Some((eviction, done)) = state.next_due(&self.ttl) else {
+                self.finish(state);
+                return true;
+            };
+            let left = self.carry_out_until(state, eviction, done, is_over);
+            *bytes += left;
+            if is_over() {
+                return false;
+            }
+        }
+    }
+
+    /// Discards a run in parts, and puts it aside when time is up; answers how much went back.
+    fn carry_out_until(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        eviction: Eviction,
+        mut done: usize,
+        is_over: &impl Fn() -> bool,
+    ) -> u64 {
+        let len = eviction.leaving().len_bytes;
+        state.leaving_bytes += len as u64;
+        drop(state);
+        while done < len {
+            let part = (len - done).min(DISCARD_BYTES_MAX);
+            mapping::discard_part(eviction.leaving(), done, part);
+            done += part;
+            if is_over() {
+                break;
+            }
+        }
+        let mut state = self.lock();
+        state.leaving_bytes -= len as u64;
+        if done < len {
+            state.collection.unfinished = Some((eviction, done));
+        } else {
+            state.complete(eviction);
+        }
+        self.changed.notify_all();
+        self.finish(state);
+        if done < len { 0 } else { len as u64 }
+    }
+
+    /// Asks for huge pages in one region that has been in use throughout.
+    fn collapse_one(&self) {
+        let mut state = self.lock();
+        let region = state.shelves.iter_mut().find_map(|shelf| shelf.next_to_collapse());
+        drop(state);
+        if let Some((_, base, len)) = region {
+            mapping::collapse(base, len);
+        }
+    }
+
+    /// Gives everything back that is idle, whatever its age; answers how many bytes that were.
+    pub(crate) fn trim(&self) -> u64 {
+        let mut state = self.lock();
+        state.holds += 1;
+        self.finish(state);
+        state = self.lock();
+        let before = state.ledger.committed();
+        while let Some(eviction) = state.choose_eviction(u64::MAX, u32::MAX) {
+            state = self.carry_out(state, eviction);
+        }
+        let after = state.ledger.committed();
+        state.holds -= 1;
+        self.finish(state);
+        before.saturating_sub(after)
+    }
+
+    /// Tells whether there is nothing to collect; if so, the next commit wakes the collector.
+    pub(crate) fn rest(&self) -> bool {
+        let mut state = self.lock();
+        state.collection.is_at_rest = state.ledger.committed() == 0;
+        state.collection.is_at_rest
+    }
+}
+
+impl Notes {
+    /// The stamp of what has been idle for its time to live elsewhere.
+    fn stale_stamp(&self, ttl: &Ttl, class: usize, tick: u32) -> u32 {
+        ttl.idle_before(class, tick).saturating_sub(1)
+    }
+}
+
+impl State {
+    /// Takes what was not needed out of some caches, if their threads are not at work in them.
+    fn take_unneeded(&mut self, ttl: &Ttl, caches: std::ops::Range<usize>, from: u32, to: u32) {
+        let mut found = Vec::new();
+        for index in caches {
+            let registered = &mut self.caches[index];
+            for class in 0..self.shelves.len() {
+                let looks = ttl.looks(class, from, to);
+                if looks > 0 {
+                    let low = registered.cache.take_low(class);
+                    let unneeded = registered.lows.note(class, low, looks);
+                    if unneeded > 0 {
+                        found.push((index, class, unneeded));
+                    }
+                }
+            }
+        }
+        for &(index, ..) in &found {
+            self.caches[index].cache.guard.revoke(MAGAZINES);
+        }
+        if !found.is_empty() {
+            heavy_fence();
+        }
+        for (index, class, unneeded) in found {
+            let cache = self.caches[index].cache.clone();
+            // Whoever is at work there comes by again.
+            if !cache.guard.is_busy() {
+                let stale = self.collection.stale_stamp(ttl, class, to);
+                cache.take_oldest(class, unneeded, |slot| self.put_idle_since(class, slot, stale));
+                cache.guard.settle();
+            }
+            cache.guard.restore(self.level);
+        }
+    }
+
+    fn next_due(&mut self, ttl: &Ttl) -> Option<(Eviction, usize)> {
+        if let Some(unfinished) = self.collection.take_unfinished() {
+            return Some(unfinished);
+        }
+        let tick = self.collection.tick;
+        let due = (0..self.shelves.len())
+            .find_map(|class| self.choose_of(class, ttl.idle_before(class, tick)))?;
+        Some((due, 0))
+    }
+}

@@ -1,0 +1,74 @@
+//! Which threads have a cache, and what becomes of it when they end.
+
+use std::sync::Arc;
+
+use super::{Engine, State, collect};
+use crate::cache::{Cache, Counts};
+
+/// A cache and what the collector has noted of it.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) cache: Arc<Cache>,
+    pub(super) lows: collect::Lows,
+}
+
+impl Engine {
+    /// Makes a cache for the calling thread; `None` if the engine is closed.
+    pub(crate) fn register(&self) -> Option<(Arc<Self>, Arc<Cache>)> {
+        let engine = self.own.upgrade()?;
+        let cache = Arc::new(Cache::new(&self.layouts, self.classes.first().clone()));
+        let mut state = self.lock();
+        if state.is_closed {
+            return None;
+        }
+        cache.guard.restore(state.level);
+        let lows = collect::Lows::new(self.layouts.len());
+        state.caches.push(Registered { cache: Arc::clone(&cache), lows });
+        drop(state);
+        Some((engine, cache))
+    }
+
+    /// Takes everything out of the cache of a thread that ends.
+    pub(crate) fn retire(&self, cache: &Arc<Cache>) {
+        let mut state = self.lock();
+        state.caches.retain(|registered| !Arc::ptr_eq(&registered.cache, cache));
+        state.give_up(cache, u32::MAX);
+        for class in 0..self.layouts.len() {
+            let counts = cache.counts(class);
+            state.retired[class].add(counts);
+        }
+        // Somebody may be waiting for this thread to give up what it has.
+        self.changed.notify_all();
+        self.finish(state);
+    }
+
+    /// Does what the thread was asked for while it was at work in its cache.
+    #[inline(always)]
+    pub(crate) fn heed(&self, cache: &Cache, is_asked: bool) {
+        if is_asked {
+            self.give_up_what_is_revoked(cache);
+        }
+    }
+
+    #[cold]
+    fn give_up_what_is_revoked(&self, cache: &Cache) {
+        let mut state = self.lock();
+        if cache.guard.is_pending() {
+            state.give_up(cache, cache.guard.revoked());
+            cache.guard.settle();
+            self.changed.notify_all();
+        }
+        self.finish(state);
+    }
+}
+
+impl State {
+    /// What all threads have counted of `class`.
+    pub(super) fn counts(&self, class: usize) -> Counts {
+        let mut sum = self.retired[class];
+        for registered in &self.caches {
+            sum.add(registered.cache.counts(class));
+        }
+        sum
+    }
+}

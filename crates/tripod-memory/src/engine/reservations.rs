@@ -1,0 +1,151 @@
+//! Reservations: granted at once, in line, grown, shrunk, moved and given back.
+
+use std::task::Waker;
+
+use super::{Effort, Engine, State};
+use crate::ledger::{Answer, Charge, NodeId, Refusal, Ticket};
+use crate::local;
+use crate::reserve::ReserveError;
+use crate::sync::{AtomicU64, MutexGuard, Ordering};
+
+impl Engine {
+    /// Reserves, or takes a place in line and leaves `waker` there.
+    pub(crate) fn request(
+        &self,
+        node: NodeId,
+        bytes: u64,
+        priority: u8,
+        waker: Waker,
+    ) -> Result<Answer, ReserveError> {
+        let mut state = self.lock();
+        let answer = match state.ledger.request(node, bytes, priority) {
+            Ok(answer) => answer,
+            Err(refusal) => return Err(state.reserve_error(refusal, node, bytes)),
+        };
+        let Answer::Waiting(ticket) = answer else {
+            self.finish(state);
+            return Ok(answer);
+        };
+        state.wakers.insert(ticket, waker);
+        // Calls back what others have cached and gives back what is idle, which may be all it takes.
+        self.finish(state);
+        let state = self.lock();
+        if state.ledger.is_waiting(node, ticket) {
+            self.meter.waits.inc();
+            return Ok(answer);
+        }
+        Ok(Answer::Granted)
+    }
+
+    /// Whether `ticket` still waits; if so, `waker` takes the place of the one it left before.
+    pub(crate) fn still_waits(&self, node: NodeId, ticket: Ticket, waker: Waker) -> bool {
+        let mut state = self.lock();
+        if !state.ledger.is_waiting(node, ticket) {
+            return false;
+        }
+        let replaced = state.wakers.insert(ticket, waker);
+        drop(state);
+        drop(replaced);
+        true
+    }
+
+    /// Gives up a place in line, or what was granted there and not taken.
+    pub(crate) fn cancel(&self, node: NodeId, ticket: Ticket, bytes: u64) {
+        let mut state = self.lock();
+        let waker = state.wakers.remove(&ticket);
+        if !state.ledger.cancel(node, ticket) {
+            state.ledger.release(Charge::Reserved, node, bytes);
+        }
+        self.finish(state);
+        drop(waker);
+    }
+
+    #[cold]
+    pub(crate) fn try_reserve(&self, node: NodeId, bytes: u64) -> Result<(), ReserveError> {
+        let request = |state: &mut State| state.ledger.try_request(node, bytes);
+        let insisted = self.insist(self.lock(), bytes, Effort::Everything, request);
+        self.conclude(insisted, node, bytes)
+    }
+
+    /// Adds `more` bytes to a reservation that holds `held`.
+    pub(crate) fn try_grow(
+        &self,
+        node: NodeId,
+        held: &AtomicU64,
+        more: u64,
+    ) -> Result<(), ReserveError> {
+        let mut needed = more;
+        let grow = |state: &mut State| {
+            // Relaxed here and wherever `held` is used: it is written under the lock alone.
+            let sum = held.load(Ordering::Relaxed).saturating_add(more);
+            if sum > state.records[node].limit_bytes {
+                needed = sum;
+                return Err(Refusal::Unsatisfiable);
+            }
+            state.ledger.take(Charge::Reserved, node, more)?;
+            held.store(sum, Ordering::Relaxed);
+            Ok(())
+        };
+        let insisted = self.insist(self.lock(), more, Effort::Everything, grow);
+        self.conclude(insisted, node, needed)
+    }
+
+    fn conclude(
+        &self,
+        (state, outcome): (MutexGuard<'_, State>, Result<(), Refusal>),
+        node: NodeId,
+        needed: u64,
+    ) -> Result<(), ReserveError> {
+        let outcome = outcome.map_err(|refusal| state.reserve_error(refusal, node, needed));
+        self.finish(state);
+        outcome
+    }
+
+    /// Takes at most `bytes` off a reservation; answers how many it took.
+    pub(crate) fn shrink(&self, node: NodeId, held: &AtomicU64, bytes: u64) -> u64 {
+        let mut state = self.lock();
+        let before = held.load(Ordering::Relaxed);
+        let given_back = bytes.min(before);
+        held.store(before - given_back, Ordering::Relaxed);
+        state.ledger.release(Charge::Reserved, node, given_back);
+        self.finish(state);
+        given_back
+    }
+
+    /// Moves at most `bytes` from one reservation to another of the same budget, so that the sums
+    /// do not change and nobody in line can get in between; answers how many it moved.
+    pub(crate) fn move_between(&self, from: &AtomicU64, to: &AtomicU64, bytes: u64) -> u64 {
+        let _state = self.lock();
+        let before = from.load(Ordering::Relaxed);
+        let moved = bytes.min(before);
+        from.store(before - moved, Ordering::Relaxed);
+        to.store(to.load(Ordering::Relaxed) + moved, Ordering::Relaxed);
+        moved
+    }
+
+    /// Gives a whole reservation back that the thread's cache had no place for.
+    #[cold]
+    pub(crate) fn unreserve_slowly(&self, node: NodeId, bytes: u64) {
+        let _held = self.hold();
+        let cache = local::own(self);
+        self.discharge_opening(cache.as_deref(), Charge::Reserved, node, bytes);
+    }
+}
+
+impl State {
+    fn reserve_error(&self, refusal: Refusal, node: NodeId, needed_bytes: u64) -> ReserveError {
+        match refusal {
+            Refusal::Unsatisfiable => ReserveError::Unsatisfiable {
+                needed_bytes,
+                budget_bytes: self.records[node].limit_bytes,
+                budget: self.records[node].path.clone(),
+            },
+            Refusal::Short { node, free } => ReserveError::WouldWait {
+                needed_bytes,
+                free_bytes: free,
+                waiting: self.ledger.waiting(),
+                budget: self.records[node].path.clone(),
+            },
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The caches of the calling thread.
+//!
+//! Two thread-local things: a table of pointers by the number of the engine, which the hot path reads
+//! and which needs no destructor, so that reading it is one instruction; and the list of caches behind
+//! those pointers, whose destructor gives everything back when the thread ends. Only the thread itself
+//! touches either.
+//!
+//! A number is used again when its engine is gone. Until then the list holds the engine, and the entry
+//! goes with that, so an entry never stands for an earlier one. An engine whose number is above
+//! [`NUMBER_MAX`] has no entry; its caches are found in the list.
+#![allow(unsafe_code, reason = "the table of a thread is read without a check of the list behind it")]
+
+use std::cell::{Cell, RefCell};
+use std::ptr;
+use std::sync::Arc;
+
+use crate::cache::Cache;
+use crate::engine::Engine;
+
+/// The highest number of an engine that a table has an entry for. A handle has 8 bits for it.
+pub(crate) const NUMBER_MAX: u32 = 254;
+
+/// The number of all engines above; their entry stays empty.
+const UNLISTED: usize = NUMBER_MAX as usize + 1;
+
+const ENTRIES: usize = UNLISTED + 1;
+
+thread_local! {
+    static TABLE: [Cell<*const Cache>; ENTRIES] = const { [const { Cell::new(ptr::null()) }; ENTRIES] };
+    static OWNED: RefCell<Owned> = const { RefCell::new(Owned(Vec::new())) };
+}
+
+/// Which entry of a table belongs to the engine with this number.
+pub(crate) fn entry(number: u32) -> u8 {
+    number.min(NUMBER_MAX + 1) as u8
+}
+
+/// Runs `work` on the calling thread's cache of the engine that this entry belongs to; `None` if it
+/// has none there.
+///
+/// `work` calls nothing that could come back here.
+#[inline(always)]
+pub(crate) fn with_cache<R>(entry: u8, work: impl FnOnce(&Cache) -> R) -> Option<R> {
+    // The compiler puts `with` in place only if as little as this is done in it.
+    let cache = TABLE.with(|table| table[usize::from(entry)].get());
+    // SAFETY: an entry is null or leads to a cache in the list of `OWNED`, from which it is taken only
+    // by `own` and at the end of the thread, after the entry; `work` calls neither.
+    unsafe { cache.as_ref() }.map(work)
+}
+
+/// Gives up what the thread was asked for while it was at work in the cache of this entry.
+#[cold]
+pub(crate) fn heed(entry: u8) {
+    let asked = OWNED.try_with(|owned| {
+        let owned = owned.try_borrow().ok()?;
+        let mut listed = owned.0.iter().filter(|(engine, _)| self::entry(engine.number()) == entry);
+        listed.next().cloned()
+    });
+    if let Ok(Some((engine, cache))) = asked {
+        engine.heed(&cache, true);
+    }
+}
+
+/// The calling thread's cache of `engine`, which is made if there is none.
+///
+/// `None` if the engine is closed, or the thread is ending and its thread-local storage is gone.
+pub(crate) fn own(engine: &Engine) -> Option<Arc<Cache>> {
+    if cfg!(loom) {
+        return None;
+    }
+    let mut ended = Vec::new();
+    let cache = OWNED.try_with(|owned| {
+        let mut owned = owned.try_borrow_mut().ok()?;
+        let owned = &mut owned.0;
+        let known = owned.iter().find(|(known, _)| ptr::eq(&raw const **known, engine));
+        if let Some((_, cache)) = known {
+            return Some(Arc::clone(cache));
+        }
+        let (engine, cache) = engine.register()?;
+        ended = owned.extract_if(.., |(engine, _)| engine.is_closed()).collect();
+        ended.iter().for_each(|(engine, _)| withdraw(engine));
+        publish(&engine, &cache);
+        owned.push((engine, Arc::clone(&cache)));
+        Some(cache)
+    });
+    // An engine may end here, and with it much else: not while the list is borrowed.
+    drop(ended);
+    cache.ok().flatten()
+}
+
+fn publish(engine: &Engine, cache: &Arc<Cache>) {
+    if engine.number() <= NUMBER_MAX {
+        let entry = usize::from(entry(engine.number()));
+        TABLE.with(|table| table[entry].set(Arc::as_ptr(cache)));
+    }
+}
+
+fn withdraw(engine: &Engine) {
+    TABLE.with(|table| table[usize::from(entry(engine.number()))].set(ptr::null()));
+}
+
+/// What the table leads to. Gives the caches back when the thread ends.
+struct Owned(Vec<(Arc<Engine>, Arc<Cache>)>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        for (engine, cache) in self.0.drain(..) {
+            withdraw(&engine);
+            engine.retire(&cache);
+        }
+    }
+}
