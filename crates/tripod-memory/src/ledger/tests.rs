@@ -1,16 +1,13 @@
-//! The ledger against a naive model: a list in order of arrival that is walked from the start after
-//! every step until nothing changes.
-
-use std::collections::BTreeMap;
+//! The ledger against a naive model: a list that is sorted by priority and walked from the start
+//! after every grant until nothing changes. Then single behaviours.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// root <- a <- aa, root <- b
-const PARENTS: [Option<NodeId>; 4] = [None, Some(ROOT), Some(1), Some(ROOT)];
-const LIMITS: [u64; 4] = [100, 60, 30, 70];
-const BLOCK: u64 = 10;
+mod model;
+
+use model::{LIMITS, PARENTS};
 
 fn ledger() -> Ledger {
     let mut ledger = Ledger::new(LIMITS[ROOT]);
@@ -20,306 +17,226 @@ fn ledger() -> Ledger {
     ledger
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Request(NodeId, u64),
-    TryRequest(NodeId, u64),
-    Cancel(usize),
-    Release(usize),
-    Grow(usize, u64),
-    Shrink(usize, u64),
-    Acquire(NodeId),
-    Drop(usize, bool),
-    Trim,
-    EndFreeing,
-}
+const A: NodeId = 1;
+const AA: NodeId = 2;
+const B: NodeId = 3;
 
-fn step() -> impl Strategy<Value = Step> {
-    let node = || 0..PARENTS.len();
-    let bytes = || prop_oneof![4 => 0..25u64, 1 => 25..110u64];
-    let which = || 0..64usize;
-    prop_oneof![
-        4 => (node(), bytes()).prop_map(|(node, bytes)| Step::Request(node, bytes)),
-        1 => (node(), bytes()).prop_map(|(node, bytes)| Step::TryRequest(node, bytes)),
-        1 => which().prop_map(Step::Cancel),
-        3 => which().prop_map(Step::Release),
-        1 => (which(), bytes()).prop_map(|(which, bytes)| Step::Grow(which, bytes)),
-        1 => (which(), bytes()).prop_map(|(which, bytes)| Step::Shrink(which, bytes)),
-        2 => node().prop_map(Step::Acquire),
-        2 => (which(), any::<bool>()).prop_map(|(which, pooled)| Step::Drop(which, pooled)),
-        1 => Just(Step::Trim),
-        1 => Just(Step::EndFreeing),
-    ]
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    /// (ticket, node, bytes) in order of arrival.
-    line: Vec<(Ticket, NodeId, u64)>,
-    reserved: Vec<(NodeId, u64)>,
-    buffers: Vec<NodeId>,
-    idle: u64,
-    freeing: u64,
-}
-
-impl Model {
-    fn on_path(mut node: NodeId, wanted: NodeId) -> bool {
-        loop {
-            match PARENTS[node] {
-                _ if node == wanted => return true,
-                Some(parent) => node = parent,
-                None => return false,
-            }
-        }
-    }
-
-    fn charged(&self, node: NodeId) -> u64 {
-        let reserved = self.reserved.iter().filter(|held| Self::on_path(held.0, node));
-        let buffers = self.buffers.iter().filter(|&&held| Self::on_path(held, node));
-        reserved.map(|held| held.1).sum::<u64>() + buffers.count() as u64 * BLOCK
-    }
-
-    fn full(&self, node: NodeId, bytes: u64) -> Option<NodeId> {
-        let mut lowest_first: Vec<NodeId> =
-            (0..PARENTS.len()).filter(|&step| Self::on_path(node, step)).collect();
-        lowest_first.reverse();
-        lowest_first.into_iter().find(|&step| {
-            let freeing = if step == ROOT { self.freeing } else { 0 };
-            self.charged(step) + freeing + bytes > LIMITS[step]
-        })
-    }
-
-    /// The first in line whose turn it is: it fits, and nobody before it waits for a node it needs.
-    fn next(&self) -> Option<usize> {
-        let mut closed = Vec::new();
-        self.line.iter().position(|&(_, node, bytes)| {
-            if closed.iter().any(|&full| Self::on_path(node, full)) {
-                return false;
-            }
-            let full = self.full(node, bytes);
-            closed.extend(full);
-            full.is_none()
-        })
-    }
-
-    fn settle(&mut self) -> Vec<Ticket> {
-        let mut granted = Vec::new();
-        while let Some(index) = self.next() {
-            let (ticket, node, bytes) = self.line.remove(index);
-            self.reserved.push((node, bytes));
-            granted.push(ticket);
-        }
-        granted
-    }
-
-    /// Whether a request that arrived now would be granted.
-    fn would_grant(&self, node: NodeId, bytes: u64) -> bool {
-        let mut closed = Vec::new();
-        for &(_, node, bytes) in &self.line {
-            if !closed.iter().any(|&full| Self::on_path(node, full)) {
-                closed.extend(self.full(node, bytes));
-            }
-        }
-        let free_way = !closed.iter().any(|&full| Self::on_path(node, full));
-        bytes == 0 || (free_way && self.full(node, bytes).is_none())
-    }
-}
-
-/// Takes one step in both, and compares the answers.
-fn take_step(ledger: &mut Ledger, model: &mut Model, step: &Step) {
-    match *step {
-        Step::Request(node, bytes) => {
-            let expected = model.would_grant(node, bytes);
-            match ledger.request(node, bytes) {
-                Err(refusal) => {
-                    assert_eq!(refusal, Refusal::Unsatisfiable);
-                    assert!(bytes > LIMITS[node]);
-                }
-                Ok(Answer::Granted) => {
-                    assert!(expected);
-                    model.reserved.push((node, bytes));
-                }
-                Ok(Answer::Waiting(ticket)) => {
-                    assert!(!expected);
-                    model.line.push((ticket, node, bytes));
-                }
-            }
-        }
-        Step::TryRequest(node, bytes) => {
-            let expected = bytes <= LIMITS[node] && model.would_grant(node, bytes);
-            assert_eq!(ledger.try_request(node, bytes).is_ok(), expected);
-            if expected {
-                model.reserved.push((node, bytes));
-            }
-        }
-        Step::Cancel(which) if !model.line.is_empty() => {
-            let (ticket, node, _) = model.line.remove(which % model.line.len());
-            assert!(ledger.cancel(node, ticket));
-            assert!(!ledger.is_waiting(node, ticket));
-        }
-        Step::Release(which) if !model.reserved.is_empty() => {
-            let (node, bytes) = model.reserved.swap_remove(which % model.reserved.len());
-            ledger.release(Kind::Reserved, node, bytes);
-        }
-        Step::Grow(which, bytes) if !model.reserved.is_empty() => {
-            let index = which % model.reserved.len();
-            let node = model.reserved[index].0;
-            let expected = model.full(node, bytes).is_none();
-            assert_eq!(ledger.take(Kind::Reserved, node, bytes).is_ok(), expected);
-            if expected {
-                model.reserved[index].1 += bytes;
-            }
-        }
-        Step::Shrink(which, bytes) if !model.reserved.is_empty() => {
-            let index = which % model.reserved.len();
-            let (node, held) = &mut model.reserved[index];
-            let bytes = bytes.min(*held);
-            *held -= bytes;
-            ledger.release(Kind::Reserved, *node, bytes);
-        }
-        Step::Trim => {
-            let all = ledger.idle;
-            model.freeing += ledger.evict(all);
-            model.idle = 0;
-        }
-        Step::EndFreeing => ledger.freed(std::mem::take(&mut model.freeing)),
-        Step::Acquire(_) | Step::Drop(..) => take_buffer_step(ledger, model, step),
-        _ => {}
-    }
-}
-
-fn take_buffer_step(ledger: &mut Ledger, model: &mut Model, step: &Step) {
-    match *step {
-        Step::Acquire(node) => {
-            let expected = model.full(node, BLOCK).is_none();
-            let pooled = model.idle >= BLOCK;
-            let taken = if pooled {
-                ledger.take_pooled(node, BLOCK)
-            } else {
-                ledger.take(Kind::Used, node, BLOCK)
-            };
-            assert_eq!(taken.is_ok(), expected, "an acquire passes those in line");
-            if expected {
-                model.buffers.push(node);
-                model.idle -= if pooled { BLOCK } else { 0 };
-            }
-        }
-        Step::Drop(which, pooled) if !model.buffers.is_empty() => {
-            let node = model.buffers.swap_remove(which % model.buffers.len());
-            if pooled {
-                ledger.release_to_pool(node, BLOCK);
-                model.idle += BLOCK;
-            } else {
-                ledger.release(Kind::Used, node, BLOCK);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Evicts whole blocks as the engine does, then compares everything that can be seen.
-fn check(ledger: &mut Ledger, model: &mut Model) {
-    assert_eq!(ledger.drain_granted(), model.settle(), "who is granted, and in which order");
-    let evicted = ledger.deficit().next_multiple_of(BLOCK);
-    model.idle -= evicted;
-    model.freeing += ledger.evict(evicted);
-
-    assert_eq!(ledger.deficit(), 0);
-    assert_eq!(ledger.idle(), model.idle + model.freeing);
-    assert_eq!(ledger.waiting(), model.line.len());
-    for (node, limit) in LIMITS.into_iter().enumerate() {
-        assert_eq!(ledger.charged(node), model.charged(node));
-        assert!(ledger.charged(node) <= limit);
-        assert!((ledger.charged(node)..=limit).contains(&ledger.node_peak(node)));
-    }
-    let committed = ledger.reserved() + ledger.used() + ledger.idle();
-    assert_eq!(ledger.charged(ROOT), ledger.reserved() + ledger.used());
-    assert!((committed..=LIMITS[ROOT]).contains(&ledger.peak()));
-    assert_eq!(model.next(), None, "nobody waits whose turn it is");
-}
-
-/// Gives everything back and serves the whole line.
-fn wind_up(ledger: &mut Ledger, model: &mut Model) {
-    let mut served: BTreeMap<NodeId, Ticket> = BTreeMap::new();
-    while !(model.line.is_empty() && model.reserved.is_empty() && model.buffers.is_empty()) {
-        let waiting: BTreeMap<Ticket, NodeId> =
-            model.line.iter().map(|&(ticket, node, _)| (ticket, node)).collect();
-        let progress =
-            if model.reserved.is_empty() { Step::Drop(0, false) } else { Step::Release(0) };
-        take_step(ledger, model, &progress);
-        take_step(ledger, model, &Step::EndFreeing);
-        for ticket in &ledger.granted {
-            let before = served.insert(waiting[ticket], *ticket);
-            assert!(before < Some(*ticket), "at one node, first come is first served");
-        }
-        check(ledger, model);
-    }
-    take_step(ledger, model, &Step::Trim);
-    take_step(ledger, model, &Step::EndFreeing);
-    assert_eq!((ledger.reserved(), ledger.used(), ledger.idle(), ledger.waiting()), (0, 0, 0, 0));
-    assert!((0..LIMITS.len()).all(|node| ledger.charged(node) == 0));
-    assert!(ledger.heads.is_empty());
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
-
-    #[test]
-    fn any_sequence_agrees_with_the_naive_model(steps in prop::collection::vec(step(), 1..120)) {
-        let (mut ledger, mut model) = (ledger(), Model::default());
-        for step in &steps {
-            take_step(&mut ledger, &mut model, step);
-            check(&mut ledger, &mut model);
-        }
-        wind_up(&mut ledger, &mut model);
-    }
-}
-
-fn waiting(ledger: &mut Ledger, node: NodeId, bytes: u64) -> Ticket {
-    match ledger.request(node, bytes) {
+fn waiting(ledger: &mut Ledger, node: NodeId, bytes: u64, priority: u8) -> Ticket {
+    match ledger.request(node, bytes, priority) {
         Ok(Answer::Waiting(ticket)) => ticket,
         answer => panic!("expected a wait, got {answer:?}"),
     }
 }
 
+fn granted(ledger: &mut Ledger, node: NodeId, bytes: u64) {
+    assert_eq!(ledger.request(node, bytes, 0), Ok(Answer::Granted));
+}
+
 #[test]
 fn a_child_that_is_full_stops_no_sibling_even_when_the_root_is_short_too() {
     let mut ledger = ledger();
-    ledger.request(1, 60).unwrap();
-    ledger.request(3, 30).unwrap();
-    let first = waiting(&mut ledger, 1, 20); // neither `a` nor the root has 20
-    assert_eq!(ledger.request(3, 10), Ok(Answer::Granted));
+    granted(&mut ledger, A, 60);
+    granted(&mut ledger, B, 30);
+    let first = waiting(&mut ledger, A, 20, 0); // neither `a` nor the root has 20
+    assert_eq!(ledger.waits(), Waits { at_root: false, any: true });
+    granted(&mut ledger, B, 10);
 
     // `a` has room now, the root has not: from here on the first waiter holds the root.
-    ledger.release(Kind::Reserved, 1, 20);
+    ledger.release(Charge::Reserved, A, 20);
     assert_eq!(ledger.drain_granted(), [first]);
 }
 
 #[test]
 fn a_waiter_whose_child_has_room_again_closes_the_root() {
     let mut ledger = ledger();
-    ledger.request(1, 50).unwrap();
-    ledger.request(ROOT, 50).unwrap();
-    let large = waiting(&mut ledger, 1, 40);
-    ledger.release(Kind::Reserved, 1, 30);
+    granted(&mut ledger, A, 50);
+    granted(&mut ledger, ROOT, 50);
+    let large = waiting(&mut ledger, A, 40, 0);
+    ledger.release(Charge::Reserved, A, 30);
     assert!(ledger.drain_granted().is_empty(), "40 do not fit into 30");
-    let small = waiting(&mut ledger, 3, 10);
-    assert!(ledger.try_request(ROOT, 10).is_err(), "a try does not pass the line");
-    assert_eq!(ledger.take(Kind::Reserved, 3, 10), Ok(()), "what is admitted does");
-    ledger.release(Kind::Reserved, 1, 20);
+    let small = waiting(&mut ledger, B, 10, 0);
+    let refusal = Refusal::Short { node: ROOT, free: 30 };
+    assert_eq!(ledger.try_request(ROOT, 10), Err(refusal), "a try does not pass the line");
+    assert_eq!(ledger.take(Charge::Reserved, B, 10), Ok(()), "what is admitted does");
+    ledger.release(Charge::Reserved, A, 20);
     assert_eq!(ledger.drain_granted(), [large]);
-    ledger.cancel(3, small);
-    assert_eq!(ledger.waiting(), 0);
+    ledger.cancel(B, small);
+    assert_eq!(ledger.waits(), Waits { at_root: false, any: false });
 }
 
 #[test]
 fn a_charge_that_moves_a_wait_to_a_child_lets_the_siblings_on() {
     let mut ledger = ledger();
-    ledger.request(ROOT, 70).unwrap();
-    let large = waiting(&mut ledger, 1, 60);
-    let sibling = waiting(&mut ledger, 3, 10);
+    granted(&mut ledger, ROOT, 70);
+    let large = waiting(&mut ledger, A, 60, 0);
+    let sibling = waiting(&mut ledger, B, 10, 0);
     // Now `a` itself lacks room for 60, so more room at the root would not help the first.
-    ledger.take(Kind::Used, 1, 5).unwrap();
+    ledger.take(Charge::Used, A, 5).unwrap();
     assert_eq!(ledger.drain_granted(), [sibling]);
-    assert!(ledger.is_waiting(1, large));
+    assert!(ledger.is_waiting(A, large));
+    assert_eq!(ledger.deficit(), 0, "what is committed could go and nobody would be granted");
+}
+
+#[test]
+fn a_higher_priority_overtakes_a_waiter_at_the_node_that_it_closed() {
+    let mut ledger = ledger();
+    granted(&mut ledger, A, 40);
+    let low = waiting(&mut ledger, A, 30, 0);
+    assert_eq!(ledger.request(AA, 20, 1), Ok(Answer::Granted), "it fits, and stands before");
+    let high = waiting(&mut ledger, A, 30, 1);
+    let highest = waiting(&mut ledger, A, 30, 255);
+    let low_too = waiting(&mut ledger, A, 30, 0);
+    ledger.release(Charge::Reserved, A, 40);
+    assert_eq!(ledger.drain_granted(), [highest]);
+    ledger.release(Charge::Reserved, A, 30);
+    ledger.release(Charge::Reserved, AA, 20);
+    assert_eq!(ledger.drain_granted(), [high, low]);
+    assert!(ledger.is_waiting(A, low_too));
+}
+
+#[test]
+fn a_waiter_of_high_priority_is_not_passed_by_a_small_one_of_low_priority() {
+    let mut ledger = ledger();
+    granted(&mut ledger, ROOT, 70);
+    let high = waiting(&mut ledger, ROOT, 40, 7);
+    let low = waiting(&mut ledger, ROOT, 10, 6);
+    assert!(ledger.try_request(B, 10).is_err());
+    ledger.release(Charge::Reserved, ROOT, 70);
+    assert_eq!(ledger.drain_granted(), [high, low]);
+}
+
+#[test]
+fn a_newcomer_that_waits_at_a_child_can_let_the_siblings_on() {
+    let mut ledger = ledger();
+    ledger.commit(65).unwrap();
+    granted(&mut ledger, A, 10);
+    let stopped_by_root = waiting(&mut ledger, A, 50, 0);
+    let sibling = waiting(&mut ledger, B, 10, 0);
+    // It closes `a`, so the first in `a` no longer needs the root, which the sibling needs alone.
+    let first_now = waiting(&mut ledger, A, 60, 1);
+    assert_eq!(ledger.drain_granted(), [sibling]);
+    assert!(ledger.is_waiting(A, stopped_by_root) && ledger.is_waiting(A, first_now));
+}
+
+#[test]
+fn used_bytes_bind_a_child_and_its_parent_but_not_the_root() {
+    let mut ledger = ledger();
+    ledger.commit(100).unwrap();
+    ledger.take(Charge::Used, AA, 30).unwrap();
+    ledger.take(Charge::Used, A, 30).unwrap();
+    ledger.take(Charge::Used, B, 70).unwrap();
+    ledger.take(Charge::Used, ROOT, 100).unwrap();
+    let refusal = Refusal::Short { node: A, free: 0 };
+    assert_eq!(ledger.take(Charge::Used, 4, 1), Err(refusal));
+    assert_eq!(ledger.take(Charge::Used, AA, 31), Err(Refusal::Unsatisfiable));
+    let charged = [ROOT, A, AA, B].map(|node| ledger.charged(node));
+    assert_eq!(charged, [100, 60, 30, 70]);
+    ledger.uncommit(100);
+    assert_eq!((ledger.charged(ROOT), ledger.peak()), (0, 100));
+}
+
+#[test]
+fn what_is_committed_takes_the_room_of_reservations_and_the_other_way_round() {
+    let mut ledger = ledger();
+    ledger.commit(60).unwrap();
+    assert_eq!(ledger.try_request(B, 41), Err(Refusal::Short { node: ROOT, free: 40 }));
+    let waiter = waiting(&mut ledger, B, 70, 0);
+    assert_eq!(ledger.deficit(), 30);
+    ledger.commit(10).unwrap(); // whoever waits
+    assert_eq!(ledger.deficit(), 40);
+    assert_eq!(ledger.commit(31), Err(Refusal::Short { node: ROOT, free: 30 }));
+    assert_eq!(ledger.commit(101), Err(Refusal::Unsatisfiable));
+    ledger.uncommit(39);
+    assert_eq!((ledger.drain_granted(), ledger.deficit()), (vec![], 1));
+    ledger.uncommit(1);
+    assert_eq!((ledger.drain_granted(), ledger.deficit()), (vec![waiter], 0));
+    assert_eq!((ledger.reserved(), ledger.committed(), ledger.peak()), (70, 30, 100));
+}
+
+#[test]
+fn the_deficit_is_that_of_the_first_who_waits_for_the_root_alone() {
+    let mut ledger = ledger();
+    granted(&mut ledger, AA, 20);
+    ledger.commit(80).unwrap();
+    waiting(&mut ledger, AA, 30, 2); // waits for `aa`
+    assert_eq!(ledger.deficit(), 0);
+    waiting(&mut ledger, AA, 1, 1); // stands behind it
+    assert_eq!(ledger.deficit(), 0);
+    let second = waiting(&mut ledger, B, 20, 0);
+    waiting(&mut ledger, B, 5, 0); // would need less, but stands behind
+    assert_eq!(ledger.deficit(), 20);
+    let first = waiting(&mut ledger, A, 25, 1);
+    assert_eq!(ledger.deficit(), 25);
+    assert!(ledger.cancel(A, first));
+    assert_eq!(ledger.deficit(), 20);
+    ledger.uncommit(20);
+    assert_eq!(ledger.drain_granted(), [second]);
+}
+
+#[test]
+fn zero_bytes_are_granted_whoever_waits() {
+    let mut ledger = ledger();
+    let empty = ledger.add_node(ROOT, 0);
+    ledger.commit(100).unwrap();
+    waiting(&mut ledger, ROOT, 1, 255);
+    granted(&mut ledger, empty, 0);
+    ledger.try_request(ROOT, 0).unwrap();
+    ledger.take(Charge::Used, empty, 0).unwrap();
+    ledger.commit(0).unwrap();
+    assert_eq!(ledger.waiting(), 1);
+}
+
+#[test]
+fn the_largest_limit_overflows_no_sum() {
+    let mut ledger = Ledger::new(u64::MAX);
+    let a = ledger.add_node(ROOT, u64::MAX);
+    let b = ledger.add_node(ROOT, u64::MAX);
+    for node in [a, b, ROOT] {
+        ledger.take(Charge::Used, node, u64::MAX).unwrap();
+    }
+    assert_eq!(ledger.take(Charge::Used, a, 1), Err(Refusal::Short { node: a, free: 0 }));
+    ledger.release(Charge::Used, a, u64::MAX);
+    ledger.commit(1).unwrap();
+    let waiter = waiting(&mut ledger, a, u64::MAX, 0);
+    assert_eq!(ledger.deficit(), 1);
+    ledger.commit(u64::MAX - 1).unwrap();
+    assert_eq!(ledger.deficit(), u64::MAX);
+    ledger.uncommit(u64::MAX);
+    assert_eq!(ledger.drain_granted(), [waiter]);
+    assert_eq!(ledger.take(Charge::Reserved, b, 1), Err(Refusal::Short { node: b, free: 0 }));
+}
+
+#[test]
+fn nothing_is_released_that_was_not_charged() {
+    let mut start = ledger();
+    granted(&mut start, A, 10);
+    start.take(Charge::Used, B, 20).unwrap();
+    start.commit(30).unwrap();
+    let panics = |step: fn(&mut Ledger)| {
+        let mut ledger = start.clone();
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(&mut ledger))).is_err()
+    };
+    assert!(panics(|ledger| ledger.release(Charge::Reserved, A, 11)));
+    assert!(panics(|ledger| ledger.release(Charge::Reserved, AA, 10)));
+    assert!(panics(|ledger| ledger.release(Charge::Used, A, 11)));
+    assert!(panics(|ledger| ledger.release(Charge::Used, ROOT, 21)));
+    assert!(panics(|ledger| ledger.uncommit(31)));
+    assert!(!panics(|ledger| ledger.uncommit(30)));
+}
+
+#[test]
+#[should_panic(expected = "a child's limit is within its parent's")]
+fn a_child_above_its_parent_is_refused() {
+    ledger().add_node(A, 61);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+    #[test]
+    fn any_sequence_agrees_with_the_naive_model(
+        steps in prop::collection::vec(model::step(), 1..120),
+    ) {
+        model::run(ledger(), &steps);
+    }
 }
