@@ -38,8 +38,9 @@
 //! depth, not to the waiters.
 //!
 //! The nodes that are closed stay marked until the next settling, and each call that can change them
-//! ends in one. [`Ledger::commit`] cannot: with less room at the root, whoever closed another node
-//! still closes that.
+//! ends in one. Two cannot: a reservation that finds nothing closed on its path, for the same reason
+//! as a grant; and [`Ledger::commit`], because with less room at the root, whoever closed another
+//! node still closes that.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;

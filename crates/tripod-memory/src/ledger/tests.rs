@@ -20,6 +20,7 @@ fn ledger() -> Ledger {
 const A: NodeId = 1;
 const AA: NodeId = 2;
 const B: NodeId = 3;
+const AB: NodeId = 4;
 
 fn waiting(ledger: &mut Ledger, node: NodeId, bytes: u64, priority: u8) -> Ticket {
     match ledger.request(node, bytes, priority) {
@@ -127,7 +128,7 @@ fn used_bytes_bind_a_child_and_its_parent_but_not_the_root() {
     ledger.take(Charge::Used, B, 70).unwrap();
     ledger.take(Charge::Used, ROOT, 100).unwrap();
     let refusal = Refusal::Short { node: A, free: 0 };
-    assert_eq!(ledger.take(Charge::Used, 4, 1), Err(refusal));
+    assert_eq!(ledger.take(Charge::Used, AB, 1), Err(refusal));
     assert_eq!(ledger.take(Charge::Used, AA, 31), Err(Refusal::Unsatisfiable));
     let charged = [ROOT, A, AA, B].map(|node| ledger.charged(node));
     assert_eq!(charged, [100, 60, 30, 70]);
@@ -212,16 +213,19 @@ fn nothing_is_released_that_was_not_charged() {
     granted(&mut start, A, 10);
     start.take(Charge::Used, B, 20).unwrap();
     start.commit(30).unwrap();
-    let panics = |step: fn(&mut Ledger)| {
+    // Not by an overflow, which a release build does not see.
+    let refuses = |step: fn(&mut Ledger)| {
         let mut ledger = start.clone();
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(&mut ledger))).is_err()
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(&mut ledger)));
+        let message = outcome.err().and_then(|panic| panic.downcast::<&str>().ok());
+        message.is_some_and(|message| message.starts_with("only what was"))
     };
-    assert!(panics(|ledger| ledger.release(Charge::Reserved, A, 11)));
-    assert!(panics(|ledger| ledger.release(Charge::Reserved, AA, 10)));
-    assert!(panics(|ledger| ledger.release(Charge::Used, A, 11)));
-    assert!(panics(|ledger| ledger.release(Charge::Used, ROOT, 21)));
-    assert!(panics(|ledger| ledger.uncommit(31)));
-    assert!(!panics(|ledger| ledger.uncommit(30)));
+    assert!(refuses(|ledger| ledger.release(Charge::Reserved, A, 11)));
+    assert!(refuses(|ledger| ledger.release(Charge::Reserved, AA, 10)));
+    assert!(refuses(|ledger| ledger.release(Charge::Used, A, 11)));
+    assert!(refuses(|ledger| ledger.release(Charge::Used, ROOT, 21)));
+    assert!(refuses(|ledger| ledger.uncommit(31)));
+    assert!(!refuses(|ledger| ledger.uncommit(30)));
 }
 
 #[test]
@@ -231,7 +235,7 @@ fn a_child_above_its_parent_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
 
     #[test]
     fn any_sequence_agrees_with_the_naive_model(

@@ -1,6 +1,8 @@
 //! The naive model: it keeps every holder and every waiter in a list, sums what it needs anew each
 //! time, and knows no heads and no marks.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::super::*;
@@ -286,6 +288,9 @@ impl Model {
         assert_eq!(ledger.charged(ROOT), ledger.reserved() + ledger.committed());
         assert_eq!(ledger.peak(), self.peaks[ROOT]);
         assert_eq!(ledger.waiting(), self.line.len());
+        let first = |node: &Node| node.line.keys().next().copied();
+        let firsts: BTreeSet<Ticket> = ledger.nodes.iter().filter_map(first).collect();
+        assert!(ledger.heads.keys().eq(&firsts), "one place is looked at for each node");
         self.check_deficit(ledger);
     }
 
