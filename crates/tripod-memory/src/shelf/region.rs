@@ -126,7 +126,8 @@ impl Region {
         give: &mut impl FnMut(u32),
     ) -> usize {
         let entry = &mut self.spans[span as usize];
-        if u32::from(entry.free) == layout.slots_per_span {
+        let was_idle = u32::from(entry.free) == layout.slots_per_span;
+        if was_idle {
             self.idle.remove(span);
             self.counts.idle_spans -= 1;
         }
@@ -139,10 +140,10 @@ impl Region {
             from = slot + 1;
         }
         entry.free -= count as u16;
-        if entry.free == 0 {
-            self.partial.remove(span);
-        } else {
-            self.partial.insert(span);
+        match (was_idle, entry.free > 0) {
+            (true, true) => self.partial.insert(span),
+            (false, false) => self.partial.remove(span),
+            (true, false) | (false, true) => {}
         }
         self.counts.free_slots -= count as u32;
         self.counts.taken_slots += count as u32;
@@ -180,11 +181,14 @@ impl Region {
         entry.stamp = entry.stamp.max(idle_since);
         self.counts.free_slots += 1;
         self.counts.taken_slots -= 1;
-        if u32::from(entry.free) == layout.slots_per_span {
-            self.partial.remove(span);
-            self.add_idle(span);
-        } else if entry.free == 1 {
-            self.partial.insert(span);
+        match (entry.free == 1, u32::from(entry.free) == layout.slots_per_span) {
+            (true, false) => self.partial.insert(span),
+            (false, true) => {
+                self.partial.remove(span);
+                self.add_idle(span);
+            }
+            (true, true) => self.add_idle(span),
+            (false, false) => {}
         }
     }
 
