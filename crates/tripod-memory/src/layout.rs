@@ -193,6 +193,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "nothing unsafe here, and slow")]
     fn slots_are_found_by_their_offsets_and_stay_within_their_spans() {
         for size in [1, 64, 80, 1280, 1536, 1792, 4096, 5120, 12_304, 16_384, 20_000, 1 << 20] {
             let layout = ClassLayout::of(size);
@@ -211,6 +212,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "nothing unsafe here, and slow")]
     fn powers_of_two_are_aligned_at_their_size_up_to_a_page() {
         for bit in 0..27 {
             let layout = ClassLayout::of(1 << bit);

@@ -1,4 +1,4 @@
-//! The system calls of this crate: mappings, advice about their pages, and the process-wide barrier.
+//! The system calls of this crate: mappings, advice about their pages, a process-wide barrier.
 //!
 //! Each is one small function; what the pages are for is decided elsewhere. Mappings are private
 //! and anonymous, zeroed, and aligned at [`REGION_ALIGN`]. They never take huge pages by
