@@ -8,6 +8,7 @@ mod acquire;
 mod budgets;
 mod classes;
 mod metrics;
+mod object_pool;
 mod reserve;
 mod stress;
 
