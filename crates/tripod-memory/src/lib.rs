@@ -42,6 +42,7 @@ mod manager;
 mod meter;
 mod object_pool;
 mod pool;
+mod pressure;
 mod reserve;
 mod stats;
 mod sync;
@@ -52,5 +53,8 @@ pub use classes::SizeClassError;
 pub use manager::{BuildError, MemoryManager, MemoryManagerBuilder};
 pub use meter::MeterError;
 pub use object_pool::{ObjectPool, ObjectPoolBuilder, ObjectPoolError, ObjectPoolStats, Pooled};
+pub use pressure::{
+    Changed, Pressure, PressureError, PressureLevel, PressureSubscription, Readings, SystemMemory,
+};
 pub use reserve::{Reservation, Reserve, ReserveError};
 pub use stats::MemoryStats;

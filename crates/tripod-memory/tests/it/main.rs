@@ -9,6 +9,7 @@ mod budgets;
 mod classes;
 mod metrics;
 mod object_pool;
+mod pressure;
 mod reserve;
 mod stress;
 
