@@ -44,6 +44,8 @@ mod object_pool;
 mod pool;
 mod pressure;
 mod reserve;
+#[cfg_attr(not(test), allow(dead_code, reason = "waits for the manager to ask"))]
+mod spill;
 mod stats;
 mod sync;
 
@@ -57,4 +59,5 @@ pub use pressure::{
     Changed, Pressure, PressureError, PressureLevel, PressureSubscription, Readings, SystemMemory,
 };
 pub use reserve::{Reservation, Reserve, ReserveError};
+pub use spill::{Spill, SpillRegistration};
 pub use stats::MemoryStats;
