@@ -36,6 +36,7 @@
 mod budget;
 mod buffer;
 mod classes;
+mod counting;
 mod engine;
 mod ledger;
 mod manager;
@@ -52,6 +53,7 @@ mod sync;
 pub use budget::{Budget, BudgetBuilder, BudgetError};
 pub use buffer::{AcquireError, Buffer};
 pub use classes::SizeClassError;
+pub use counting::{AllocationAccount, AllocationScope, CountingAllocator};
 pub use manager::{BuildError, MemoryManager, MemoryManagerBuilder};
 pub use meter::MeterError;
 pub use object_pool::{ObjectPool, ObjectPoolBuilder, ObjectPoolError, ObjectPoolStats, Pooled};

@@ -7,6 +7,7 @@
 mod acquire;
 mod budgets;
 mod classes;
+mod counting;
 mod metrics;
 mod object_pool;
 mod pressure;
