@@ -15,8 +15,8 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 ///
 /// It works with both versions of control groups, and inside of containers. The limit it reports is the
 /// one that is reached first among those of the process's group and the groups above it that can be
-/// seen. One reading opens some twenty small files and needs tens of microseconds: read it a few
-/// times in a second, not for each request.
+/// seen. One reading opens some ten to twenty small files (0.16 ms on a virtual machine, 2026-11-25): read
+/// it a few times in a second, not for each request.
 ///
 /// # Examples
 /// ```

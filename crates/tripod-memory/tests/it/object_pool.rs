@@ -214,15 +214,18 @@ fn make_reset_and_drop_may_use_the_pool() {
 fn the_last_handle_drops_what_is_idle_and_what_is_out_is_dropped_when_it_comes_back() {
     let (pool, drops) = counted(8);
     let other_handle = pool.clone();
-    let out = pool.take();
+    let (out, longer) = (pool.take(), pool.take());
     drop(pool.take());
     drop(pool);
     assert_eq!(drops.load(Ordering::SeqCst), 0);
     drop(other_handle);
     assert_eq!(drops.load(Ordering::SeqCst), 1);
     assert_eq!(out.value, 0);
+    // While another one is still out: nothing must rest where nobody can take it.
     drop(out);
     assert_eq!(drops.load(Ordering::SeqCst), 2);
+    drop(longer);
+    assert_eq!(drops.load(Ordering::SeqCst), 3);
 }
 
 #[test]
