@@ -184,9 +184,8 @@ impl Buffer {
 fn give_back(slot: NonNull<u8>, packed: u64) {
     let parts = ManuallyDrop::new(Buffer { slot, packed });
     if parts.node() == ROOT {
-        let newest = local::with_cache(parts.entry(), |cache| {
-            cache.release_newest(parts.class(), slot)
-        });
+        let newest =
+            local::with_cache(parts.entry(), |cache| cache.release_newest(parts.class(), slot));
         if let Some(Attempt { outcome: true, is_asked }) = newest {
             if is_asked {
                 local::heed(parts.entry());

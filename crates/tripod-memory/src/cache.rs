@@ -402,7 +402,9 @@ impl Magazine {
         let capacity = if size > 0 { 2 * batch_len(size) } else { 0 };
         Self {
             // Without a class the place is taken for good: what comes back finds no room.
-            newest: AtomicPtr::new(layout.map_or(NonNull::dangling().as_ptr(), |_| std::ptr::null_mut())),
+            newest: AtomicPtr::new(
+                layout.map_or(NonNull::dangling().as_ptr(), |_| std::ptr::null_mut()),
+            ),
             held: AtomicU32::new(0),
             low: AtomicU32::new(0),
             slots: (0..capacity).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect(),

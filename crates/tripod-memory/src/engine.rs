@@ -41,18 +41,18 @@ mod close;
 mod collect;
 pub(crate) mod large;
 pub(crate) mod mapping;
+#[cfg(all(test, loom))]
+mod model;
 mod numbers;
 mod reclaim;
 mod registry;
 mod reservations;
 mod sums;
-#[cfg(all(test, loom))]
-mod model;
 
 pub use collect::Collected;
 pub(crate) use collect::Ttl;
-pub(crate) use sums::{ClassSums, Sums};
 use registry::Registered;
+pub(crate) use sums::{ClassSums, Sums};
 
 /// What a manager, its budgets, its reservations and its buffers share.
 #[derive(Debug)]
@@ -139,7 +139,8 @@ impl Engine {
         let count = classes.count();
         Arc::new_cyclic(|own| {
             let number = numbers::Number::take();
-            let root = Arc::new(Record::root(own.as_ptr(), local::entry(number.get()), budget_bytes));
+            let root =
+                Arc::new(Record::root(own.as_ptr(), local::entry(number.get()), budget_bytes));
             let state = State {
                 ledger: Ledger::new(budget_bytes),
                 shelves: layouts.iter().map(|layout| Shelf::new(*layout)).collect(),

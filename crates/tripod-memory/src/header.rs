@@ -34,7 +34,11 @@ impl Header {
     pub(crate) fn base(slot: NonNull<u8>) -> NonNull<u8> {
         slot.map_addr(|address| {
             // A region does not begin at 0.
-            address.get().checked_sub(address.get() % REGION_ALIGN).and_then(|base| base.try_into().ok()).unwrap_or(address)
+            address
+                .get()
+                .checked_sub(address.get() % REGION_ALIGN)
+                .and_then(|base| base.try_into().ok())
+                .unwrap_or(address)
         })
     }
 

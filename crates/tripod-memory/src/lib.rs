@@ -38,6 +38,7 @@ mod buffer;
 mod cache;
 mod classes;
 mod collector;
+mod counting;
 mod depot;
 mod engine;
 mod guard;
@@ -48,8 +49,12 @@ mod ledger;
 mod local;
 mod manager;
 mod meter;
+mod object_pool;
+mod pressure;
 mod reserve;
 mod shelf;
+#[cfg_attr(not(test), allow(dead_code, reason = "waits for the manager to ask"))]
+mod spill;
 mod stats;
 mod sync;
 mod sys;
@@ -57,8 +62,14 @@ mod sys;
 pub use budget::{Budget, BudgetBuilder, BudgetError};
 pub use buffer::{AcquireError, Buffer};
 pub use classes::SizeClassError;
+pub use counting::{AllocationAccount, AllocationScope, CountingAllocator};
 pub use engine::Collected;
 pub use manager::{BuildError, MemoryManager, MemoryManagerBuilder};
 pub use meter::MeterError;
+pub use object_pool::{ObjectPool, ObjectPoolBuilder, ObjectPoolError, ObjectPoolStats, Pooled};
+pub use pressure::{
+    Changed, Pressure, PressureError, PressureLevel, PressureSubscription, Readings, SystemMemory,
+};
 pub use reserve::{Reservation, Reserve, ReserveError};
+pub use spill::{Spill, SpillRegistration};
 pub use stats::{ClassStats, MemoryStats};

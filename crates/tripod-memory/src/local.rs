@@ -8,7 +8,10 @@
 //! A number is used again when its engine is gone. Until then the list holds the engine, and the entry
 //! goes with that, so an entry never stands for an earlier one. An engine whose number is above
 //! [`NUMBER_MAX`] has no entry; its caches are found in the list.
-#![allow(unsafe_code, reason = "the table of a thread is read without a check of the list behind it")]
+#![allow(
+    unsafe_code,
+    reason = "the table of a thread is read without a check of the list behind it"
+)]
 
 use std::cell::{Cell, RefCell};
 use std::ptr;

@@ -6,7 +6,9 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tripod_metrics::{Counter, Family, Gauge, Histogram, LabelError, MetricsCollector, RegisterError};
+use tripod_metrics::{
+    Counter, Family, Gauge, Histogram, LabelError, MetricsCollector, RegisterError,
+};
 
 use crate::budget::Record;
 use crate::engine::{Engine, Sums};

@@ -4,13 +4,13 @@
 //! interleaving of the same code. `Arc` stays the standard library's in both: loom's has no `Weak`,
 //! which the observed gauges need, and no order here depends on a reference count.
 
-#[cfg(not(loom))]
-pub(crate) use std::sync::atomic::compiler_fence;
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Condvar, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence},
 };
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::compiler_fence;
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Condvar, Mutex, MutexGuard,

@@ -7,7 +7,10 @@
 mod acquire;
 mod budgets;
 mod classes;
+mod counting;
 mod metrics;
+mod object_pool;
+mod pressure;
 mod reserve;
 mod stress;
 

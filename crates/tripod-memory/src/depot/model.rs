@@ -1,0 +1,1 @@
+//! The depot under loom.

@@ -1,0 +1,127 @@
+//! Allocations by account, with the counting allocator as that of this whole program.
+//!
+//! The other tests of this binary allocate through it, too, without an account: for them it is a header
+//! of 16 bytes, and one more program that has to work on it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier};
+
+use tripod_memory::{AllocationAccount, CountingAllocator};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+
+/// Wants to lie at the start of a page.
+#[repr(align(4096))]
+struct Page([u8; 4096]);
+
+#[test]
+fn collections_count_to_the_account_they_were_filled_under() {
+    static ACCOUNT: AllocationAccount = AllocationAccount::new("collections");
+    let scope = ACCOUNT.enter();
+    let words: Vec<u64> = Vec::with_capacity(1000);
+    assert_eq!((ACCOUNT.bytes(), ACCOUNT.allocations()), (8000, 1));
+    let map: HashMap<u32, String> = (0..100).map(|key| (key, key.to_string())).collect();
+    let page = Box::new(Page([7; 4096]));
+    assert!(std::ptr::from_ref(&*page).addr().is_multiple_of(4096));
+    drop(scope);
+    let elsewhere = vec![0_u8; 1 << 20];
+    assert!((8000 + 4096..1 << 20).contains(&ACCOUNT.bytes()), "{ACCOUNT:?}");
+    assert!(ACCOUNT.allocations() >= 1 + 100 + 2, "{ACCOUNT:?}");
+    assert_eq!((page.0[4095], map[&42].as_str()), (7, "42"));
+    drop((words, map, page, elsewhere));
+    assert_eq!(ACCOUNT.bytes(), 0);
+    assert!(ACCOUNT.peak_bytes() >= 8000 + 4096);
+}
+
+#[test]
+fn a_vector_that_grows_under_another_account_stays_with_its_own() {
+    static OWN: AllocationAccount = AllocationAccount::new("own");
+    static OTHER: AllocationAccount = AllocationAccount::new("other");
+    let mut numbers: Vec<u32> = {
+        let _scope = OWN.enter();
+        Vec::with_capacity(1)
+    };
+    {
+        let _scope = OTHER.enter();
+        numbers.extend(0..100_000);
+    }
+    assert!(numbers.iter().copied().eq(0..100_000));
+    assert_eq!(OWN.bytes(), 4 * numbers.capacity() as u64);
+    assert_eq!((OTHER.bytes(), OTHER.peak_bytes(), OTHER.allocations()), (0, 0, 0));
+    drop(numbers);
+    assert_eq!(OWN.bytes(), 0);
+}
+
+#[test]
+fn a_thread_does_not_inherit_the_account_and_may_free_while_it_ends() {
+    static ACCOUNT: AllocationAccount = AllocationAccount::new("ending");
+    thread_local! {
+        static KEPT: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+    let before = {
+        let _scope = ACCOUNT.enter();
+        // What spawning allocates is counted; what the thread itself does is not until it enters.
+        let thread = std::thread::spawn(|| {
+            let uncounted = vec![0_u8; 1 << 20];
+            let before = ACCOUNT.bytes();
+            let _scope = ACCOUNT.enter();
+            KEPT.with_borrow_mut(|kept| kept.extend((0..1000).map(|number| number.to_string())));
+            assert!(ACCOUNT.bytes() >= before + 24_000);
+            drop(uncounted);
+            before
+        });
+        thread.join().expect("its assertions hold")
+    };
+    assert!(before < 1 << 20, "{before}");
+    assert!(ACCOUNT.peak_bytes() >= 24_000);
+    assert_eq!(ACCOUNT.bytes(), 0);
+}
+
+/// Twelve threads pass what they allocate on to each other; all of it must come back to the account.
+#[test]
+fn nothing_is_left_when_threads_allocate_under_two_accounts_and_free_for_each_other() {
+    const THREADS: usize = 12;
+    const ROUNDS: usize = 3_000;
+    static EVEN: AllocationAccount = AllocationAccount::new("even");
+    static ODD: AllocationAccount = AllocationAccount::new("odd");
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| channel::<Vec<u8>>()).unzip();
+    let start = Arc::new(Barrier::new(THREADS));
+    let threads: Vec<_> = receivers
+        .into_iter()
+        .enumerate()
+        .map(|(number, received)| {
+            let to_next = senders[(number + 1) % THREADS].clone();
+            let start = start.clone();
+            std::thread::spawn(move || {
+                start.wait();
+                for round in 0..ROUNDS {
+                    let account = if (number + round) % 2 == 0 { &EVEN } else { &ODD };
+                    let len = 1 + (round * 37) % 9000;
+                    let bytes = {
+                        let _scope = account.enter();
+                        vec![round as u8; len]
+                    };
+                    // The queue's own blocks count to nobody.
+                    to_next.send(bytes).expect("the next one listens to the end");
+                    for mut bytes in received.try_iter() {
+                        assert!(bytes.iter().all(|&byte| byte == bytes[0]));
+                        bytes.truncate(bytes.len() / 2);
+                        bytes.shrink_to_fit();
+                    }
+                }
+                drop(to_next);
+                received.into_iter().for_each(drop);
+            })
+        })
+        .collect();
+    drop(senders);
+    threads.into_iter().for_each(|thread| thread.join().expect("its assertions hold"));
+    for account in [&EVEN, &ODD] {
+        assert_eq!(account.bytes(), 0, "{account:?}");
+        assert_eq!(account.allocations(), (THREADS * ROUNDS / 2) as u64);
+        assert!(account.peak_bytes() >= 8000, "{account:?}");
+    }
+}
