@@ -16,12 +16,17 @@ use crate::bar::Bar;
 use crate::error::BenchError;
 
 mod bar;
+mod burst;
+mod contender;
+mod cpu;
 mod error;
 mod machine;
 mod map;
 mod metrics;
 mod process;
+mod random;
 mod report;
+mod row;
 mod series;
 
 const EXIT_CODES: &str = "\

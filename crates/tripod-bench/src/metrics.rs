@@ -14,21 +14,16 @@ use clap::Args;
 
 use crate::bar::Bar;
 use crate::error::BenchError;
-use crate::machine;
+use crate::row::{self, Limit, Row};
+use crate::{cpu, machine};
 use opponents::{measured, metrics_exporter, opentelemetry, prometheus, prometheus_client};
 use page::MakePage;
-use row::{Limit, Row};
 
 mod allocator;
-mod burst;
-mod contender;
-mod cpu;
 mod floors;
 mod history;
 mod opponents;
 mod page;
-mod random;
-mod row;
 mod scrape;
 mod stream;
 mod tripod;
@@ -46,18 +41,18 @@ pub(crate) struct MetricsArgs {
 /// How much is measured.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Amount {
-    rounds: u32,
-    /// Processor time of each thread of a burst.
-    burst: Duration,
+    of_row: row::Amount,
     page_series: usize,
 }
 
 impl Amount {
     fn of(args: &MetricsArgs) -> Self {
         if args.quick {
-            Self { rounds: 3, burst: Duration::from_millis(3), page_series: 20_000 }
+            let of_row = row::Amount { rounds: 3, burst: Duration::from_millis(3) };
+            Self { of_row, page_series: 20_000 }
         } else {
-            Self { rounds: 9, burst: Duration::from_millis(30), page_series: 100_000 }
+            let of_row = row::Amount { rounds: 9, burst: Duration::from_millis(30) };
+            Self { of_row, page_series: 100_000 }
         }
     }
 }
@@ -77,7 +72,7 @@ pub(crate) fn run(args: &MetricsArgs, out: &mut impl Write) -> Result<Vec<Bar>, 
         print(out, &text)
     };
     for row in rows() {
-        add(out, row().measure(&amount)?)?;
+        add(out, row().measure(amount.of_row)?)?;
     }
     let made = page::make(&pages(), amount.page_series)?;
     let further_thread_bytes = tripod::further_thread_bytes(amount.page_series);

@@ -10,11 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Amount;
-use super::burst::{Took, repeat_until_undisturbed};
-use super::contender::Side;
-use super::cpu;
 use super::page::{Made, Page};
 use crate::bar::Bar;
+use crate::burst::{Took, repeat_until_undisturbed};
+use crate::contender::Side;
+use crate::cpu;
 use crate::error::BenchError;
 use crate::report::{self, note, thousands};
 use crate::series::{Series, alternate};
@@ -38,7 +38,7 @@ const ALL: [Beside; 3] = [Beside::Nothing, Beside::Numbers, Beside::Scrapes];
 /// None as yet; those of other rows.
 pub(crate) fn measure(made: &[Made], amount: &Amount) -> Result<(String, Vec<Bar>), BenchError> {
     let operations: Vec<u64> = made.iter().map(|made| operations(&made.page, amount)).collect();
-    let taken = alternate(made.len() * ALL.len(), amount.rounds, |turn| {
+    let taken = alternate(made.len() * ALL.len(), amount.of_row.rounds, |turn| {
         let (index, beside) = (turn / ALL.len(), ALL[turn % ALL.len()]);
         let page = &made[index].page;
         note(&format!("{}: recording beside {beside:?}", page.name));
@@ -50,7 +50,7 @@ pub(crate) fn measure(made: &[Made], amount: &Amount) -> Result<(String, Vec<Bar
         "recording beside a scrape of {} series in a loop: ns of CPU time per increment of one\n\
          of 64 counters in turn, median of {}; a ratio is the median of those of each round\n{}\n",
         thousands(amount.page_series as u64),
-        amount.rounds,
+        amount.of_row.rounds,
         table(made, &figures),
     );
     Ok((text, vec![bar(made, &figures)]))
@@ -60,7 +60,7 @@ fn operations(page: &Page, amount: &Amount) -> u64 {
     let trial = 100_000;
     let took = record(page, trial).0;
     // Long enough for more than one page of whoever writes it quickly.
-    let wanted = amount.burst.as_secs_f64() * 2.0 / took.as_secs_f64() * trial as f64;
+    let wanted = amount.of_row.burst.as_secs_f64() * 2.0 / took.as_secs_f64() * trial as f64;
     (wanted as u64).max(trial)
 }
 
@@ -88,7 +88,7 @@ fn record_beside(page: &Page, beside: Beside, operations: u64) -> Took {
         });
         let recording = scope.spawn(|| {
             cpu::pin(0);
-            page.record(super::burst::WARM_UP);
+            page.record(crate::burst::WARM_UP);
             while begun.load(Ordering::SeqCst) == 0 {
                 thread::yield_now();
             }

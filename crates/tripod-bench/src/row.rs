@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Amount;
-use super::burst::Burst;
-use super::contender::{Contender, Sample, Side};
 use crate::bar::Bar;
+use crate::burst::Burst;
+use crate::contender::{Contender, Sample, Side};
 use crate::error::BenchError;
 use crate::report::{self, note};
 use crate::series::{Series, alternate};
@@ -15,6 +14,14 @@ use crate::series::{Series, alternate};
 const TRIAL: u64 = 4_000;
 /// The most operations of a burst: what costs nothing must end too.
 const OPERATIONS_MAX: u64 = 60_000_000;
+
+/// How much is measured of each contender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) rounds: u32,
+    /// Processor time of each thread of a burst.
+    pub(crate) burst: Duration,
+}
 
 /// An operation and the ways to do it.
 #[derive(Debug)]
@@ -42,7 +49,7 @@ impl Row {
     ///
     /// # Errors
     /// If a contender did not record what was done.
-    pub(crate) fn measure(&self, amount: &Amount) -> Result<(String, Vec<Bar>), BenchError> {
+    pub(crate) fn measure(&self, amount: Amount) -> Result<(String, Vec<Bar>), BenchError> {
         let mut columns = Vec::new();
         for threads in self.threads {
             note(&format!("{}, {threads} thread(s)", self.title));
@@ -54,7 +61,7 @@ impl Row {
         Ok((text, bars))
     }
 
-    fn take(&self, threads: usize, amount: &Amount) -> Result<Taken, BenchError> {
+    fn take(&self, threads: usize, amount: Amount) -> Result<Taken, BenchError> {
         let mut bursts = Vec::new();
         for contender in &self.contenders {
             let trial = contender.measure(Burst { threads, operations: TRIAL })?;

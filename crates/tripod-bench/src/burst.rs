@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cpu;
+use crate::cpu;
 
 /// Operations of each thread before the clock starts: caches fill, what is made at first use is.
 pub(crate) const WARM_UP: u64 = 1_000;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::burst::{self, Burst, Took};
-use super::cpu;
+use crate::burst::{self, Burst, Took};
+use crate::cpu;
 use crate::error::BenchError;
 
 /// What a contender is to a comparison.
