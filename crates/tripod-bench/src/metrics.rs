@@ -14,7 +14,7 @@ use clap::Args;
 
 use crate::bar::Bar;
 use crate::error::BenchError;
-use crate::row::{self, Limit, Row};
+use crate::row::{self, Limit, Row, Unit};
 use crate::{cpu, machine};
 use opponents::{measured, metrics_exporter, opentelemetry, prometheus, prometheus_client};
 use page::MakePage;
@@ -64,7 +64,7 @@ impl Amount {
 pub(crate) fn run(args: &MetricsArgs, out: &mut impl Write) -> Result<Vec<Bar>, BenchError> {
     let amount = Amount::of(args);
     let caution = if args.quick { "caution   a quick run, no basis for a claim\n" } else { "" };
-    let (machine, precedence) = (machine::describe(), precedence());
+    let (machine, precedence) = (machine::describe(), cpu::precedence());
     print(out, &format!("{machine}tools     {VERSIONS}\nthreads   {precedence}\n{caution}\n"))?;
     let mut bars = Vec::new();
     let mut add = |out: &mut _, (text, own): (String, Vec<Bar>)| {
@@ -87,16 +87,6 @@ pub(crate) fn run(args: &MetricsArgs, out: &mut impl Write) -> Result<Vec<Bar>, 
 const VERSIONS: &str = "prometheus 0.14, prometheus-client 0.26, metrics 0.24 with \
      metrics-exporter-prometheus 0.18,\n          measured 0.0.25, opentelemetry_sdk 0.33 with \
      opentelemetry-prometheus 0.33";
-
-/// Whether the threads of a burst can be disturbed by other processes.
-fn precedence() -> &'static str {
-    let tried = std::thread::spawn(cpu::take_precedence).join();
-    if tried.unwrap_or(false) {
-        "one on each processor, ahead of all other processes"
-    } else {
-        "one on each processor, without precedence: bursts that waited are made again"
-    }
-}
 
 fn print(out: &mut impl Write, text: &str) -> Result<(), BenchError> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(BenchError::Output)
@@ -122,8 +112,9 @@ fn counter() -> Row {
             floors::atomic(),
             floors::own_cell(),
         ],
+        unit: Unit::CPU_NANOS,
         limits: vec![
-            Limit::Nanos { threads: 1, at_most: 1.2 },
+            Limit::Figure { threads: 1, at_most: 1.2 },
             Limit::OfBest { threads: 1, at_most: 0.25 },
             Limit::OfBest { threads: 2, at_most: 0.10 },
         ],
@@ -143,6 +134,7 @@ fn typed_labels() -> Row {
             opentelemetry::static_labels(),
             floors::label_values(),
         ],
+        unit: Unit::CPU_NANOS,
         limits: vec![Limit::OfBest { threads: 1, at_most: 0.10 }],
     }
 }
@@ -160,6 +152,7 @@ fn text_labels() -> Row {
             opentelemetry::text_labels(),
             floors::label_values(),
         ],
+        unit: Unit::CPU_NANOS,
         limits: vec![Limit::OfBest { threads: 1, at_most: 0.35 }],
     }
 }
@@ -178,6 +171,7 @@ fn histogram() -> Row {
             opentelemetry::bound_histogram(),
             floors::observations(),
         ],
+        unit: Unit::CPU_NANOS,
         limits: vec![
             Limit::OfBest { threads: 1, at_most: 0.30 },
             Limit::OfBest { threads: 2, at_most: 0.15 },
@@ -191,6 +185,7 @@ fn summary() -> Row {
         title: "summary observe",
         threads: &[1, 2],
         contenders: vec![tripod::summary(), metrics_exporter::summary(), floors::observations()],
+        unit: Unit::CPU_NANOS,
         limits: vec![
             Limit::OfBest { threads: 1, at_most: 0.20 },
             Limit::OfBest { threads: 2, at_most: 0.06 },
@@ -210,6 +205,7 @@ fn timer() -> Row {
             metrics_exporter::timer_by_hand(),
             floors::two_clock_reads(),
         ],
+        unit: Unit::CPU_NANOS,
         limits: vec![Limit::OfBest { threads: 1, at_most: 0.5 }],
     }
 }

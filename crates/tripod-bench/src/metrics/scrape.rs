@@ -21,6 +21,8 @@ use crate::series::{Series, alternate};
 
 /// What a scrape may cost a thread that records.
 const SCRAPED_PER_ALONE_MAX: f64 = 1.05;
+/// Increments before the clock starts.
+const WARM_UP: u64 = 1_000;
 
 /// What the other processor does meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub(crate) fn measure(made: &[Made], amount: &Amount) -> Result<(String, Vec<Bar
         let page = &made[index].page;
         note(&format!("{}: recording beside {beside:?}", page.name));
         let make = || record_beside(page, beside, operations[index]);
-        Ok::<_, BenchError>(repeat_until_undisturbed(make).0.cpu_ns)
+        Ok::<_, BenchError>(repeat_until_undisturbed(make).0.ns)
     })?;
     let figures: Vec<Figures> = taken.chunks(ALL.len()).map(Figures::of).collect();
     let text = format!(
@@ -88,7 +90,7 @@ fn record_beside(page: &Page, beside: Beside, operations: u64) -> Took {
         });
         let recording = scope.spawn(|| {
             cpu::pin(0);
-            page.record(crate::burst::WARM_UP);
+            page.record(WARM_UP);
             while begun.load(Ordering::SeqCst) == 0 {
                 thread::yield_now();
             }
@@ -100,7 +102,7 @@ fn record_beside(page: &Page, beside: Beside, operations: u64) -> Took {
         recording.join().expect("recording does not panic")
     });
     Took {
-        cpu_ns: cpu.as_secs_f64() * 1e9 / operations as f64,
+        ns: cpu.as_secs_f64() * 1e9 / operations as f64,
         wall_per_cpu: wall.as_secs_f64() / cpu.as_secs_f64(),
     }
 }
