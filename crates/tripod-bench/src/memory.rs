@@ -20,6 +20,7 @@ use crate::row::Amount;
 use crate::{cpu, machine};
 pub(crate) use alone::{AloneArgs, answer};
 use rows::MakeRow;
+use tripod::HandedOut;
 
 mod across;
 mod alone;
@@ -112,16 +113,14 @@ pub(crate) fn run(args: &MemoryArgs, out: &mut impl Write) -> Result<Vec<Bar>, B
     Ok(bars)
 }
 
-/// Measures a row with a manager of its own; a bar holds for what did not come out of its pool.
+/// Measures a row with a manager of its own; bars hold for what did not come out of its pool, and
+/// for what stays there.
 fn measure(row: MakeRow, amount: Amount) -> Result<(String, Vec<Bar>), BenchError> {
     let memory = tripod::manager();
     let row = row(&memory);
-    let before = memory.stats();
+    let before = HandedOut::until_now(&memory);
     let (text, mut bars) = row.measure(amount)?;
-    let after = memory.stats();
-    if after.hits + after.misses > before.hits + before.misses {
-        bars.push(tripod::hit_rate(row.title, before, after));
-    }
+    bars.extend(before.bars(row.title, &memory));
     Ok((text, bars))
 }
 

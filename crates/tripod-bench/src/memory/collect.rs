@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tripod_memory::MemoryManager;
-
 use super::alone::{self, Task};
-use super::source::Held;
-use super::tripod;
+use super::source::{Held, Source};
+use super::tripod::{self, Pool};
 use crate::bar::Bar;
 use crate::error::BenchError;
 use crate::report::{self, note, thousands};
@@ -83,15 +81,19 @@ const FIGURES: usize = 5;
 /// # Errors
 /// If not all that is idle was collected.
 pub(crate) fn run(alone: Duration) -> Result<[f64; FIGURES], BenchError> {
+    // The other processor is the neighbour's alone.
+    cpu::pin(0);
     let memory = tripod::manager_without_background(TTL);
-    thread::scope(|scope| scope.spawn(|| fill(&memory)).join().expect("it fills"));
+    let of_len = |len| Pool { memory: memory.clone(), len };
+    let (idle, acquired) = (of_len(IDLE_LEN), of_len(ACQUIRED_LEN));
+    thread::scope(|scope| scope.spawn(|| fill(&idle)).join().expect("it fills"));
     let neighbour = Neighbour::default();
     thread::scope(|scope| {
-        let acquiring = scope.spawn(|| neighbour.acquire(&memory));
+        let acquiring = scope.spawn(|| neighbour.acquire(&acquired));
         neighbour.wait_until_it_runs();
         thread::sleep(alone);
         neighbour.is_collecting.store(true, Ordering::SeqCst);
-        let collecting = scope.spawn(|| collect(&memory)).join().expect("it collects");
+        let collecting = scope.spawn(|| collect(&idle)).join().expect("it collects");
         neighbour.is_over.store(true, Ordering::SeqCst);
         let [alone, beside] = acquiring.join().expect("it acquires");
         let [longest, steps, total] = collecting?;
@@ -100,21 +102,21 @@ pub(crate) fn run(alone: Duration) -> Result<[f64; FIGURES], BenchError> {
 }
 
 /// Leaves a million buffers idle.
-fn fill(memory: &MemoryManager) {
+fn fill(pool: &Pool) {
     let acquire = |_| {
-        let mut buffer = memory.acquire(IDLE_LEN).expect("the budget is far");
+        let mut buffer = pool.acquire();
         buffer.put(0, 1);
         buffer
     };
     let all: Vec<_> = (0..IDLE).map(acquire).collect();
     drop(all);
-    let idle = tripod::idle_bytes(memory);
+    let idle = tripod::idle_bytes(&pool.memory);
     assert!(idle >= (IDLE * IDLE_LEN) as u64, "{idle} bytes are idle");
 }
 
-fn collect(memory: &MemoryManager) -> Result<[f64; 3], BenchError> {
-    cpu::pin(0);
+fn collect(pool: &Pool) -> Result<[f64; 3], BenchError> {
     cpu::take_precedence();
+    let memory = &pool.memory;
     // Time jumps ahead, and goes on in seconds: who marks what is idle when it first looks finds
     // that it has been so for long when it looks again.
     let mut now = Instant::now() + TTL * 2;
@@ -153,18 +155,18 @@ impl Neighbour {
     }
 
     /// Latencies alone and beside the collection.
-    fn acquire(&self, memory: &MemoryManager) -> [Latencies; 2] {
+    fn acquire(&self, pool: &Pool) -> [Latencies; 2] {
         cpu::pin(1);
         let mut all = [Latencies::new(), Latencies::new()];
         for _ in 0..1_000 {
-            drop(black_box(memory.acquire(ACQUIRED_LEN)));
+            drop(black_box(pool.acquire()));
         }
         cpu::take_precedence();
         self.acquired.store(1, Ordering::SeqCst);
         while !self.is_over.load(Ordering::Relaxed) {
             let latencies = &mut all[usize::from(self.is_collecting.load(Ordering::Relaxed))];
             let begin = Instant::now();
-            drop(black_box(memory.acquire(ACQUIRED_LEN)));
+            drop(black_box(pool.acquire()));
             latencies.add(begin.elapsed());
         }
         all

@@ -1,14 +1,27 @@
 //! What no pool can be cheaper than, and the pool that everybody writes first: shown beside the
 //! others, and part of no bar.
+#![allow(unsafe_code, reason = "a limit has no flag that tells whether it is borrowed")]
 
-use std::cell::RefCell;
+use std::cell::UnsafeCell;
 use std::mem;
 use std::sync::{Mutex, PoisonError};
 
 use super::source::{Block, Held, Source, block};
 
 thread_local! {
-    static STACK: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+    static STACK: UnsafeCell<Vec<Block>> = const { UnsafeCell::new(Vec::new()) };
+}
+
+#[inline]
+fn pop() -> Option<Block> {
+    // SAFETY: the stack is the thread's, and no call below gets to it again while it is borrowed.
+    STACK.with(|stack| unsafe { (*stack.get()).pop() })
+}
+
+#[inline]
+fn push(block: Block) {
+    // SAFETY: as above; the allocator, which may be called, knows of no stack.
+    STACK.with(|stack| unsafe { (*stack.get()).push(block) });
 }
 
 /// A stack of the thread with no limit, no count, and nothing for other threads: a buffer released
@@ -24,15 +37,14 @@ impl Source for ThreadStack {
 
     #[inline]
     fn acquire(&self) -> Stacked {
-        Stacked(STACK.with_borrow_mut(Vec::pop).unwrap_or_else(|| block(self.0)))
+        Stacked(pop().unwrap_or_else(|| block(self.0)))
     }
 }
 
 impl Drop for Stacked {
     #[inline]
     fn drop(&mut self) {
-        let block = mem::take(&mut self.0);
-        STACK.with_borrow_mut(|stack| stack.push(block));
+        push(mem::take(&mut self.0));
     }
 }
 

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use mimalloc::MiMalloc;
 use tikv_jemallocator::Jemalloc;
-use tripod_memory::{Buffer, MemoryManager};
 
 use super::alone::{self, Alone, Task};
 use super::idle::Of;
@@ -32,8 +31,6 @@ use crate::series::Series;
 /// The default of the crate.
 const TTL: Duration = Duration::from_secs(30);
 const TTL_SECONDS: usize = TTL.as_secs() as usize;
-/// What a collection is given, so that it ends when nothing is left to do.
-const STEP: Duration = Duration::from_millis(1);
 
 const COMMITTED_OF_USED_MAX: f64 = 1.15;
 const AFTER_OF_BEFORE_MAX: f64 = 1.10;
@@ -99,37 +96,33 @@ pub(crate) trait Heap {
     }
 }
 
-impl Heap for MemoryManager {
-    type Held<'a> = Buffer;
-
-    fn allocate(&self, bytes: usize) -> Buffer {
-        self.acquire(bytes).expect("no trace comes near the budget")
-    }
-
-    fn collect(&self, now: Instant) {
-        while tripod::collect_step(self, now, STEP) {}
-    }
-
-    fn committed_and_used(&self) -> Option<[u64; 2]> {
-        Some([tripod::committed_bytes(self), tripod::in_use_bytes(self)])
-    }
-}
-
 /// The end of a second of the trace.
 #[derive(Debug, Clone, Copy)]
 struct Second {
     /// As asked for.
     live_bytes: u64,
-    committed_of_used: f64,
+    committed_bytes: u64,
+    /// By capacity.
+    used_bytes: u64,
     resident_bytes: u64,
 }
 
+impl Second {
+    fn committed_of_used(&self) -> f64 {
+        self.committed_bytes as f64 / self.used_bytes as f64
+    }
+
+    fn of_live(&self, bytes: u64) -> f64 {
+        bytes as f64 / self.live_bytes as f64
+    }
+}
+
 /// What a child tells.
-pub(crate) const FIGURES: usize = 6;
+pub(crate) const FIGURES: usize = 7;
 
 /// Replays a trace in this process: the live set in the median in bytes, bursts, committed by used
-/// bytes in steady state, in the median and at most, resident by live bytes there, and resident
-/// bytes after a burst by those before, at most.
+/// bytes in steady state, in the median and at most, committed and resident by live bytes there, and
+/// resident bytes after a burst by those before, at most.
 ///
 /// # Errors
 /// None as yet; those of other tasks.
@@ -178,8 +171,8 @@ fn replay<H: Heap>(events: &[Event], make: impl FnOnce() -> H) -> Vec<Second> {
         let resident_bytes = resident_bytes().saturating_sub(before);
         let [committed, used] = heap.committed_and_used().unwrap_or([resident_bytes, live_bytes]);
         assert!(live_bytes > 0, "a trace has something live in each of its seconds");
-        let committed_of_used = committed as f64 / used as f64;
-        seconds.push(Second { live_bytes, committed_of_used, resident_bytes });
+        let (committed_bytes, used_bytes) = (committed, used);
+        seconds.push(Second { live_bytes, committed_bytes, used_bytes, resident_bytes });
     }
     seconds
 }
@@ -203,8 +196,6 @@ fn bursts(seconds: &[Second], median: f64) -> Vec<Burst> {
 fn figures(seconds: &[Second]) -> [f64; FIGURES] {
     let live = Series::new(seconds.iter().map(|second| second.live_bytes as f64)).median();
     let bursts = bursts(seconds, live);
-    let resident_of_live =
-        |second: &Second| second.resident_bytes as f64 / second.live_bytes as f64;
     let is_steady = |place: usize| {
         let is_near = |(begin, end): &Burst| place + 1 >= *begin && place <= end + TTL_SECONDS + 1;
         place >= TTL_SECONDS && !bursts.iter().any(is_near)
@@ -214,16 +205,19 @@ fn figures(seconds: &[Second]) -> [f64; FIGURES] {
     if steady.is_empty() {
         return [f64::NAN; FIGURES];
     }
-    let committed = Series::new(steady.iter().map(|second| second.committed_of_used));
-    let resident = Series::new(steady.iter().map(|second| resident_of_live(second)));
+    let of_steady = |figure: fn(&Second) -> f64| Series::new(steady.iter().copied().map(figure));
+    let committed = of_steady(Second::committed_of_used);
+    let committed_of_live = of_steady(|second| second.of_live(second.committed_bytes)).median();
+    let resident_of_live = of_steady(|second| second.of_live(second.resident_bytes)).median();
     // Both are taken in relation to what is live, which is not quite the same after a burst.
     let after_of_before = bursts.iter().filter_map(|(begin, end)| {
         let before = seconds.get(begin.checked_sub(2)?)?;
         let after = seconds.get(end + TTL_SECONDS + 1)?;
-        Some(resident_of_live(after) / resident_of_live(before))
+        Some(after.of_live(after.resident_bytes) / before.of_live(before.resident_bytes))
     });
     let worst = after_of_before.fold(f64::NAN, f64::max);
-    [live, bursts.len() as f64, committed.median(), committed.max(), resident.median(), worst]
+    let (median, most) = (committed.median(), committed.max());
+    [live, bursts.len() as f64, median, most, committed_of_live, resident_of_live, worst]
 }
 
 /// Replays each trace with each contender, and answers with a table and the bars.
@@ -240,7 +234,7 @@ pub(crate) fn measure() -> Result<(String, Vec<Bar>), BenchError> {
         let figures = children.into_iter().map(Alone::figures);
         let figures: Vec<[f64; FIGURES]> = figures.collect::<Result<_, _>>()?;
         text.push_str(&table(trace, &figures));
-        let [_, _, committed, _, _, after] = figures[0];
+        let [_, _, committed, .., after] = figures[0];
         let what = |what: &str| format!("{} trace: {what}", trace.word());
         let in_steady_state = what("committed / in use");
         let after_a_burst = what("resident one TTL after a burst / before");
@@ -251,22 +245,34 @@ pub(crate) fn measure() -> Result<(String, Vec<Bar>), BenchError> {
 }
 
 fn table(trace: Which, figures: &[[f64; FIGURES]]) -> String {
-    let header =
-        ["", "committed / in use", "most", "resident / requested", "after a burst / before"];
+    let header = [
+        "",
+        "committed / in use",
+        "most",
+        "committed / requested",
+        "resident / requested",
+        "after a burst / before",
+    ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for (of, [_, _, committed, most, resident, after]) in Of::ALL.iter().zip(figures) {
+    for (of, [_, _, committed, most, of_live, resident, after]) in Of::ALL.iter().zip(figures) {
         let shown = |figure: &f64| format!("{figure:.3}");
         // Only Tripod tells what it has committed.
         let told = |figure| if *of == Of::Tripod { shown(figure) } else { "-".to_owned() };
-        let cells = [told(committed), told(most), shown(resident), shown(after)];
+        let told = [committed, most, of_live].map(told);
+        let cells = told.into_iter().chain([resident, after].map(shown));
         rows.push(std::iter::once(of.word().to_owned()).chain(cells).collect());
     }
     let [live, bursts, ..] = figures[0];
     format!(
-        "{} trace, 10 minutes: {:.0} MiB live in the median, {bursts} bursts\n{}\n",
+        "{} trace, 10 minutes: {:.0} MiB live in the median, {bursts} bursts\n{}   \
+         In steady state, which is no burst and no second of the {} s after one; in use is by \
+         capacity.\n   \
+         A burst is judged by resident / requested one TTL after it and just before, the worst of \
+         all.\n\n",
         trace.word(),
         live / MIB,
-        report::table(&rows)
+        report::table(&rows),
+        TTL_SECONDS,
     )
 }
 
@@ -275,7 +281,8 @@ mod tests {
     use super::*;
 
     fn second(live: u64, resident: u64) -> Second {
-        Second { live_bytes: live, committed_of_used: 1.1, resident_bytes: resident }
+        let (committed_bytes, used_bytes) = (live * 11, live * 10);
+        Second { live_bytes: live, committed_bytes, used_bytes, resident_bytes: resident }
     }
 
     #[test]
@@ -285,7 +292,7 @@ mod tests {
             seconds.extend([second(300, 300); 10]);
             seconds.extend([second(100, 300); TTL_SECONDS]);
             seconds.extend([second(100, 100 + left); 60]);
-            let [live, bursts, committed, most, resident, after] = figures(&seconds);
+            let [live, bursts, committed, most, _, resident, after] = figures(&seconds);
             assert_eq!([live, bursts, committed, most], [100.0, 1.0, 1.1, 1.1]);
             // The seconds before the burst are steady, too.
             assert!(resident >= 1.0 && resident <= after_of_before, "{resident}");

@@ -223,3 +223,26 @@ fn reserve(memory: &MemoryManager) -> Row {
         limits: vec![Limit::Figure { threads: 2, at_most: 2.5 }],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::burst::Burst;
+
+    /// In a run for real this costs minutes; here each contender shows that it works at all.
+    #[test]
+    fn every_contender_of_every_row_does_its_work() {
+        for make in OWN.iter().chain(&ACROSS) {
+            let row = make(&tripod::manager());
+            for contender in &row.contenders {
+                contender.check().unwrap_or_else(|error| panic!("{}: {error}", row.title));
+                for threads in row.threads.iter().copied() {
+                    let burst = Burst { threads, operations: 20, warm_up: 2 };
+                    let sample = contender.measure(burst);
+                    let sample = sample.unwrap_or_else(|error| panic!("{}: {error}", row.title));
+                    assert!(sample.ns > 0.0, "{}, {}", row.title, contender.name);
+                }
+            }
+        }
+    }
+}

@@ -4,8 +4,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tripod_memory::{Buffer, MemoryManager, MemoryStats};
+use tripod_memory::{Buffer, MemoryManager};
 
+use super::replay::Heap;
 use super::source::{Held, Source};
 use crate::bar::Bar;
 use crate::contender::{Contender, Side};
@@ -16,8 +17,16 @@ const GOOD: &str = "a good description";
 /// A hard limit that no row comes near: it is there to be checked.
 const BUDGET_BYTES: u64 = 8 << 30;
 
+/// The time to live of the managers of rows: the default of the crate.
+const TTL: Duration = Duration::from_secs(30);
+
+/// What a step of a collection is given where its length does not count.
+const STEP: Duration = Duration::from_millis(1);
+
 /// Misses among all buffers of a row, in steady state.
 const MISSES_MAX: f64 = 0.01;
+/// What a row may leave behind: the same buffers that were all hits are not kept for ever.
+const KEPT_MIB_MAX: f64 = 1.0;
 
 /// A manager as rows have it: a hard budget, statistics on, and its own collector of garbage.
 pub(crate) fn manager() -> MemoryManager {
@@ -35,20 +44,10 @@ pub(crate) fn manager_without_background(ttl: Duration) -> MemoryManager {
     manager_with_ttl(ttl)
 }
 
-/// One bounded step of collection; tells whether something is left to collect at `now`.
+/// One bounded step of collection; tells whether it has found something to collect.
 pub(crate) fn collect_step(memory: &MemoryManager, now: Instant, budget: Duration) -> bool {
     let _ = (now, budget);
     memory.trim() > 0
-}
-
-/// Bytes that the system has given: those of the reservations excepted, which rows do not hold.
-pub(crate) fn committed_bytes(memory: &MemoryManager) -> u64 {
-    memory.stats().committed_bytes
-}
-
-/// Bytes of the buffers that are out, by capacity.
-pub(crate) fn in_use_bytes(memory: &MemoryManager) -> u64 {
-    memory.stats().used_bytes
 }
 
 pub(crate) fn idle_bytes(memory: &MemoryManager) -> u64 {
@@ -57,6 +56,23 @@ pub(crate) fn idle_bytes(memory: &MemoryManager) -> u64 {
 
 fn into_bytes(buffer: Buffer) -> Bytes {
     Bytes::from_owner(buffer)
+}
+
+impl Heap for MemoryManager {
+    type Held<'a> = Buffer;
+
+    fn allocate(&self, bytes: usize) -> Buffer {
+        self.acquire(bytes).expect("no trace comes near the budget")
+    }
+
+    fn collect(&self, now: Instant) {
+        while collect_step(self, now, STEP) {}
+    }
+
+    fn committed_and_used(&self) -> Option<[u64; 2]> {
+        let stats = self.stats();
+        Some([stats.committed_bytes, stats.used_bytes])
+    }
 }
 
 /// Buffers of one length.
@@ -139,9 +155,42 @@ pub(crate) fn reserve(memory: &MemoryManager, bytes: u64) -> Contender {
     })
 }
 
-/// Whether buffers came out of the pool between two moments.
-pub(crate) fn hit_rate(what: &str, before: MemoryStats, after: MemoryStats) -> Bar {
-    let (hits, misses) = (after.hits - before.hits, after.misses - before.misses);
-    let share = misses as f64 / (hits + misses) as f64;
-    Bar::at_most(format!("{what}: share of misses"), share, MISSES_MAX)
+/// What was handed out until a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HandedOut {
+    hits: u64,
+    misses: u64,
+}
+
+impl HandedOut {
+    pub(crate) fn until_now(memory: &MemoryManager) -> Self {
+        let stats = memory.stats();
+        Self { hits: stats.hits, misses: stats.misses }
+    }
+
+    /// Whether buffers came out of the pool since then, and whether they are given back when nobody
+    /// needs them any more; no bars if there were none.
+    pub(crate) fn bars(self, what: &str, memory: &MemoryManager) -> Vec<Bar> {
+        let now = Self::until_now(memory);
+        let (hits, misses) = (now.hits - self.hits, now.misses - self.misses);
+        if hits + misses == 0 {
+            return Vec::new();
+        }
+        let share = misses as f64 / (hits + misses) as f64;
+        let kept = kept_after_ttl(memory) as f64 / f64::from(1 << 20);
+        vec![
+            Bar::at_most(format!("{what}: share of misses"), share, MISSES_MAX),
+            Bar::at_most(format!("{what}: MiB kept after the TTL"), kept, KEPT_MIB_MAX),
+        ]
+    }
+}
+
+/// Bytes that are still idle when the TTL has passed and all steps are done.
+fn kept_after_ttl(memory: &MemoryManager) -> u64 {
+    // From the next TTL on in seconds, so that it does not matter when idleness was first seen.
+    let begin = Instant::now() + TTL;
+    for second in 0..2 * TTL.as_secs() {
+        Heap::collect(memory, begin + Duration::from_secs(second));
+    }
+    idle_bytes(memory)
 }
