@@ -9,6 +9,19 @@ pub(crate) fn processors() -> NonZeroUsize {
     thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
+/// Bytes of physical memory that this process has; 0 where the system does not tell.
+///
+/// The system walks the page tables for it: exact, where the count in `statm` is some pages late.
+pub(crate) fn resident_bytes() -> u64 {
+    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    resident_kib(&rollup).unwrap_or(0) << 10
+}
+
+fn resident_kib(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
 /// The time (UTC), the machine and how busy it is, one line each; "unknown" where it is not told.
 pub(crate) fn describe() -> String {
     let date = humantime::format_rfc3339_seconds(SystemTime::now());
@@ -40,6 +53,14 @@ mod tests {
         let info = "processor\t: 0\nmodel name\t: Fast 9000\nmodel name\t: Slow\n";
         assert_eq!(cpu_model(info), Some("Fast 9000"));
         assert_eq!(cpu_model("processor\t: 0\n"), None);
+    }
+
+    #[test]
+    fn memory_that_is_touched_is_resident() {
+        let before = resident_bytes();
+        let touched = std::hint::black_box(vec![1_u8; 64 << 20]);
+        assert!(resident_bytes() >= before + (60 << 20), "{before}, {}", resident_bytes());
+        drop(touched);
     }
 
     #[test]

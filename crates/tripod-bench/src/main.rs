@@ -16,12 +16,18 @@ use crate::bar::Bar;
 use crate::error::BenchError;
 
 mod bar;
+mod burst;
+mod contender;
+mod cpu;
 mod error;
 mod machine;
 mod map;
+mod memory;
 mod metrics;
 mod process;
+mod random;
 mod report;
+mod row;
 mod series;
 
 const EXIT_CODES: &str = "\
@@ -48,6 +54,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Subject {
     Map(map::MapArgs),
+    Memory(memory::MemoryArgs),
+    /// What a subject measures in a process of its own
+    #[command(hide = true)]
+    Alone(memory::AloneArgs),
     Metrics(metrics::MetricsArgs),
 }
 
@@ -67,6 +77,8 @@ fn main() -> ExitCode {
 fn run(subject: &Subject, out: &mut impl Write) -> Result<Vec<Bar>, BenchError> {
     let bars = match subject {
         Subject::Map(args) => map::run(args, out)?,
+        Subject::Memory(args) => memory::run(args, out)?,
+        Subject::Alone(args) => return memory::answer(args, out).map(|()| Vec::new()),
         Subject::Metrics(args) => metrics::run(args, out)?,
     };
     writeln!(out, "bars\n{}", report::bars(&bars)).map_err(BenchError::Output)?;
@@ -121,6 +133,14 @@ mod tests {
         let cli = Cli::try_parse_from(line).expect("a good line");
         assert!(cli.check);
         assert!(matches!(cli.subject, Subject::Metrics(metrics::MetricsArgs { quick: true })));
+    }
+
+    #[test]
+    fn the_options_of_memory_are_read() {
+        let line = ["tripod-bench", "--check", "memory", "--quick"];
+        let cli = Cli::try_parse_from(line).expect("a good line");
+        assert!(cli.check);
+        assert!(matches!(cli.subject, Subject::Memory(memory::MemoryArgs { quick: true })));
     }
 
     #[test]

@@ -14,21 +14,16 @@ use clap::Args;
 
 use crate::bar::Bar;
 use crate::error::BenchError;
-use crate::machine;
+use crate::row::{self, Limit, Row, Unit};
+use crate::{cpu, machine};
 use opponents::{measured, metrics_exporter, opentelemetry, prometheus, prometheus_client};
 use page::MakePage;
-use row::{Limit, Row};
 
 mod allocator;
-mod burst;
-mod contender;
-mod cpu;
 mod floors;
 mod history;
 mod opponents;
 mod page;
-mod random;
-mod row;
 mod scrape;
 mod stream;
 mod tripod;
@@ -46,18 +41,18 @@ pub(crate) struct MetricsArgs {
 /// How much is measured.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Amount {
-    rounds: u32,
-    /// Processor time of each thread of a burst.
-    burst: Duration,
+    of_row: row::Amount,
     page_series: usize,
 }
 
 impl Amount {
     fn of(args: &MetricsArgs) -> Self {
         if args.quick {
-            Self { rounds: 3, burst: Duration::from_millis(3), page_series: 20_000 }
+            let of_row = row::Amount { rounds: 3, burst: Duration::from_millis(3) };
+            Self { of_row, page_series: 20_000 }
         } else {
-            Self { rounds: 9, burst: Duration::from_millis(30), page_series: 100_000 }
+            let of_row = row::Amount { rounds: 9, burst: Duration::from_millis(30) };
+            Self { of_row, page_series: 100_000 }
         }
     }
 }
@@ -69,7 +64,7 @@ impl Amount {
 pub(crate) fn run(args: &MetricsArgs, out: &mut impl Write) -> Result<Vec<Bar>, BenchError> {
     let amount = Amount::of(args);
     let caution = if args.quick { "caution   a quick run, no basis for a claim\n" } else { "" };
-    let (machine, precedence) = (machine::describe(), precedence());
+    let (machine, precedence) = (machine::describe(), cpu::precedence());
     print(out, &format!("{machine}tools     {VERSIONS}\nthreads   {precedence}\n{caution}\n"))?;
     let mut bars = Vec::new();
     let mut add = |out: &mut _, (text, own): (String, Vec<Bar>)| {
@@ -77,7 +72,7 @@ pub(crate) fn run(args: &MetricsArgs, out: &mut impl Write) -> Result<Vec<Bar>, 
         print(out, &text)
     };
     for row in rows() {
-        add(out, row().measure(&amount)?)?;
+        add(out, row().measure(amount.of_row)?)?;
     }
     let made = page::make(&pages(), amount.page_series)?;
     let further_thread_bytes = tripod::further_thread_bytes(amount.page_series);
@@ -92,16 +87,6 @@ pub(crate) fn run(args: &MetricsArgs, out: &mut impl Write) -> Result<Vec<Bar>, 
 const VERSIONS: &str = "prometheus 0.14, prometheus-client 0.26, metrics 0.24 with \
      metrics-exporter-prometheus 0.18,\n          measured 0.0.25, opentelemetry_sdk 0.33 with \
      opentelemetry-prometheus 0.33";
-
-/// Whether the threads of a burst can be disturbed by other processes.
-fn precedence() -> &'static str {
-    let tried = std::thread::spawn(cpu::take_precedence).join();
-    if tried.unwrap_or(false) {
-        "one on each processor, ahead of all other processes"
-    } else {
-        "one on each processor, without precedence: bursts that waited are made again"
-    }
-}
 
 fn print(out: &mut impl Write, text: &str) -> Result<(), BenchError> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(BenchError::Output)
@@ -127,8 +112,9 @@ fn counter() -> Row {
             floors::atomic(),
             floors::own_cell(),
         ],
+        unit: Unit::CPU_NANOS,
         limits: vec![
-            Limit::Nanos { threads: 1, at_most: 1.2 },
+            Limit::Figure { threads: 1, at_most: 1.2 },
             Limit::OfBest { threads: 1, at_most: 0.25 },
             Limit::OfBest { threads: 2, at_most: 0.10 },
         ],
@@ -148,6 +134,7 @@ fn typed_labels() -> Row {
             opentelemetry::static_labels(),
             floors::label_values(),
         ],
+        unit: Unit::CPU_NANOS,
         limits: vec![Limit::OfBest { threads: 1, at_most: 0.10 }],
     }
 }
@@ -165,6 +152,7 @@ fn text_labels() -> Row {
             opentelemetry::text_labels(),
             floors::label_values(),
         ],
+        unit: Unit::CPU_NANOS,
         limits: vec![Limit::OfBest { threads: 1, at_most: 0.35 }],
     }
 }
@@ -183,6 +171,7 @@ fn histogram() -> Row {
             opentelemetry::bound_histogram(),
             floors::observations(),
         ],
+        unit: Unit::CPU_NANOS,
         limits: vec![
             Limit::OfBest { threads: 1, at_most: 0.30 },
             Limit::OfBest { threads: 2, at_most: 0.15 },
@@ -196,6 +185,7 @@ fn summary() -> Row {
         title: "summary observe",
         threads: &[1, 2],
         contenders: vec![tripod::summary(), metrics_exporter::summary(), floors::observations()],
+        unit: Unit::CPU_NANOS,
         limits: vec![
             Limit::OfBest { threads: 1, at_most: 0.20 },
             Limit::OfBest { threads: 2, at_most: 0.06 },
@@ -215,6 +205,7 @@ fn timer() -> Row {
             metrics_exporter::timer_by_hand(),
             floors::two_clock_reads(),
         ],
+        unit: Unit::CPU_NANOS,
         limits: vec![Limit::OfBest { threads: 1, at_most: 0.5 }],
     }
 }

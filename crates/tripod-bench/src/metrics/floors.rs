@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::contender::{Contender, Side};
 use super::workload::{Around, METHODS, STATUSES};
+use crate::contender::{Contender, Side};
 
 /// A counter that threads share, with nothing around it.
 pub(crate) fn atomic() -> Contender {

@@ -12,10 +12,10 @@ use tsz::decode::Error;
 use tsz::stream::{BufferedReader, BufferedWriter};
 use tsz::{DataPoint, Decode, Encode, StdDecoder, StdEncoder};
 
-use super::contender::Side;
-use super::random::Random;
 use crate::bar::Bar;
+use crate::contender::Side;
 use crate::error::BenchError;
+use crate::random::Random;
 use crate::report;
 
 /// Bytes for each sample of a busy counter.

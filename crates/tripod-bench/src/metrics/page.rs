@@ -4,10 +4,11 @@ use std::fmt;
 use std::hint::black_box;
 
 use super::Amount;
-use super::contender::Side;
+use super::allocator;
 use super::workload::{PAGE_NAME_TOTAL, lines_of};
-use super::{allocator, cpu};
 use crate::bar::Bar;
+use crate::contender::Side;
+use crate::cpu;
 use crate::error::BenchError;
 use crate::report::{self, note, thousands};
 use crate::series::{Series, alternate};
@@ -146,7 +147,7 @@ pub(crate) fn measure(
     for (Made { page, .. }, text) in made.iter().zip(&mut texts) {
         page.encode(text);
     }
-    let taken = alternate(made.len(), amount.rounds, |index| {
+    let taken = alternate(made.len(), amount.of_row.rounds, |index| {
         note(&format!("{}: writing", made[index].page.name));
         Ok::<_, BenchError>(write_once(&made[index].page, &mut texts[index], series))
     })?;
@@ -158,7 +159,7 @@ pub(crate) fn measure(
          the heap of one thread that incremented each; each further thread that increments\n   \
          all of them costs tripod {further_thread_bytes:.1} bytes per series.\n\n",
         thousands(series as u64),
-        amount.rounds,
+        amount.of_row.rounds,
         table(&rows),
     );
     Ok((text, bars(&rows)))

@@ -10,17 +10,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Amount;
-use super::burst::{Took, repeat_until_undisturbed};
-use super::contender::Side;
-use super::cpu;
 use super::page::{Made, Page};
 use crate::bar::Bar;
+use crate::burst::{Took, repeat_until_undisturbed};
+use crate::contender::Side;
+use crate::cpu;
 use crate::error::BenchError;
 use crate::report::{self, note, thousands};
 use crate::series::{Series, alternate};
 
 /// What a scrape may cost a thread that records.
 const SCRAPED_PER_ALONE_MAX: f64 = 1.05;
+/// Increments before the clock starts.
+const WARM_UP: u64 = 1_000;
 
 /// What the other processor does meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,19 +40,19 @@ const ALL: [Beside; 3] = [Beside::Nothing, Beside::Numbers, Beside::Scrapes];
 /// None as yet; those of other rows.
 pub(crate) fn measure(made: &[Made], amount: &Amount) -> Result<(String, Vec<Bar>), BenchError> {
     let operations: Vec<u64> = made.iter().map(|made| operations(&made.page, amount)).collect();
-    let taken = alternate(made.len() * ALL.len(), amount.rounds, |turn| {
+    let taken = alternate(made.len() * ALL.len(), amount.of_row.rounds, |turn| {
         let (index, beside) = (turn / ALL.len(), ALL[turn % ALL.len()]);
         let page = &made[index].page;
         note(&format!("{}: recording beside {beside:?}", page.name));
         let make = || record_beside(page, beside, operations[index]);
-        Ok::<_, BenchError>(repeat_until_undisturbed(make).0.cpu_ns)
+        Ok::<_, BenchError>(repeat_until_undisturbed(make).0.ns)
     })?;
     let figures: Vec<Figures> = taken.chunks(ALL.len()).map(Figures::of).collect();
     let text = format!(
         "recording beside a scrape of {} series in a loop: ns of CPU time per increment of one\n\
          of 64 counters in turn, median of {}; a ratio is the median of those of each round\n{}\n",
         thousands(amount.page_series as u64),
-        amount.rounds,
+        amount.of_row.rounds,
         table(made, &figures),
     );
     Ok((text, vec![bar(made, &figures)]))
@@ -60,7 +62,7 @@ fn operations(page: &Page, amount: &Amount) -> u64 {
     let trial = 100_000;
     let took = record(page, trial).0;
     // Long enough for more than one page of whoever writes it quickly.
-    let wanted = amount.burst.as_secs_f64() * 2.0 / took.as_secs_f64() * trial as f64;
+    let wanted = amount.of_row.burst.as_secs_f64() * 2.0 / took.as_secs_f64() * trial as f64;
     (wanted as u64).max(trial)
 }
 
@@ -88,7 +90,7 @@ fn record_beside(page: &Page, beside: Beside, operations: u64) -> Took {
         });
         let recording = scope.spawn(|| {
             cpu::pin(0);
-            page.record(super::burst::WARM_UP);
+            page.record(WARM_UP);
             while begun.load(Ordering::SeqCst) == 0 {
                 thread::yield_now();
             }
@@ -100,7 +102,7 @@ fn record_beside(page: &Page, beside: Beside, operations: u64) -> Took {
         recording.join().expect("recording does not panic")
     });
     Took {
-        cpu_ns: cpu.as_secs_f64() * 1e9 / operations as f64,
+        ns: cpu.as_secs_f64() * 1e9 / operations as f64,
         wall_per_cpu: wall.as_secs_f64() / cpu.as_secs_f64(),
     }
 }

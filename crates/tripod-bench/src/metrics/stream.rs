@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use tripod_metrics::stream::{Decoder, Feed, Frame};
 use tripod_metrics::{Counter, Gauge, MetricsCollector};
 
-use super::random::Random;
 use super::workload::{PAGE_LABELS, PAGE_NAME_TOTAL, page_labels};
 use crate::bar::Bar;
 use crate::error::BenchError;
+use crate::random::Random;
 use crate::report::{self, thousands};
 use crate::series::Series;
 

@@ -6,11 +6,11 @@ use std::thread;
 use tripod_metrics::{Counter, MetricsCollector, label_enum, label_set};
 
 use super::allocator;
-use super::contender::{Contender, Side};
 use super::page::{Page, Utf8};
 use super::workload::{
     Around, BOUNDS, METHODS, PAGE_LABELS, PAGE_NAME_TOTAL, STATUSES, label_pairs, page_labels,
 };
+use crate::contender::{Contender, Side};
 
 const NAME: &str = "tripod";
 const GOOD: &str = "a good description";

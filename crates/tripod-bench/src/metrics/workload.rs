@@ -2,7 +2,7 @@
 
 use std::array;
 
-use super::random::Random;
+use crate::random::Random;
 
 /// The values of the first of two labels; with [`STATUSES`] they make 18 series.
 pub(crate) const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];

@@ -12,7 +12,7 @@ use ::measured::text::TextEncoder;
 use ::measured::{Counter, CounterVec, FixedCardinalityLabel, Histogram, LabelGroup};
 use lasso::ThreadedRodeo;
 
-use crate::metrics::contender::{Contender, Side};
+use crate::contender::{Contender, Side};
 use crate::metrics::page::Page;
 use crate::metrics::workload::{
     Around, BOUNDS, METHODS, PAGE_NAME_TOTAL, STATUSES, label_pairs, page_labels, sum_on_page,

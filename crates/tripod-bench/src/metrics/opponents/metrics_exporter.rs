@@ -9,7 +9,7 @@ use std::time::Instant;
 use ::metrics::{counter, histogram, set_global_recorder, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use crate::metrics::contender::{Contender, Side};
+use crate::contender::{Contender, Side};
 use crate::metrics::page::Page;
 use crate::metrics::workload::{
     Around, BOUNDS, METHODS, PAGE_NAME_TOTAL, STATUSES, page_labels, sum_on_page,

@@ -8,7 +8,7 @@ use ::prometheus::{Encoder, Registry, TextEncoder};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 
-use crate::metrics::contender::{Contender, Side};
+use crate::contender::{Contender, Side};
 use crate::metrics::page::Page;
 use crate::metrics::workload::{
     Around, BOUNDS, METHODS, PAGE_LABELS, PAGE_NAME, STATUSES, page_labels, sum_on_page,

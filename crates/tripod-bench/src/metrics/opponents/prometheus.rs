@@ -6,7 +6,7 @@ use ::prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
 
-use crate::metrics::contender::{Contender, Side};
+use crate::contender::{Contender, Side};
 use crate::metrics::page::Page;
 use crate::metrics::workload::{
     Around, BOUNDS, METHODS, PAGE_LABELS, PAGE_NAME_TOTAL, STATUSES, label_pairs, page_labels,

@@ -10,7 +10,7 @@ use ::prometheus_client::metrics::family::Family;
 use ::prometheus_client::metrics::histogram::Histogram;
 use ::prometheus_client::registry::Registry;
 
-use crate::metrics::contender::{Contender, Side};
+use crate::contender::{Contender, Side};
 use crate::metrics::page::{Page, Utf8};
 use crate::metrics::workload::{
     Around, BOUNDS, METHODS, PAGE_NAME, STATUSES, label_pairs, page_labels, sum_on_page,

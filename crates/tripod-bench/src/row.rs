@@ -3,18 +3,23 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Amount;
-use super::burst::Burst;
-use super::contender::{Contender, Sample, Side};
 use crate::bar::Bar;
+use crate::burst::Burst;
+use crate::contender::{Contender, Sample, Side};
 use crate::error::BenchError;
 use crate::report::{self, note};
 use crate::series::{Series, alternate};
 
-/// Operations of the burst that tells how many fill the time of a burst.
-const TRIAL: u64 = 4_000;
 /// The most operations of a burst: what costs nothing must end too.
 const OPERATIONS_MAX: u64 = 60_000_000;
+
+/// How much is measured of each contender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) rounds: u32,
+    /// Processor time of each thread of a burst.
+    pub(crate) burst: Duration,
+}
 
 /// An operation and the ways to do it.
 #[derive(Debug)]
@@ -22,14 +27,37 @@ pub(crate) struct Row {
     pub(crate) title: &'static str,
     pub(crate) threads: &'static [usize],
     pub(crate) contenders: Vec<Contender>,
+    pub(crate) unit: Unit,
     pub(crate) limits: Vec<Limit>,
+}
+
+/// What is counted, and how much of it makes a burst.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Unit {
+    pub(crate) name: &'static str,
+    /// What one of them has of an operation's nanoseconds.
+    pub(crate) ns: f64,
+    /// The least operations of a burst; as many tell how many fill the time of a burst.
+    pub(crate) operations_min: u64,
+    /// Operations before the clock starts.
+    pub(crate) warm_up: u64,
+}
+
+impl Unit {
+    /// Nanoseconds of processor time, of an operation that takes few of them.
+    pub(crate) const CPU_NANOS: Self =
+        Self { name: "ns of CPU time", ns: 1.0, operations_min: 4_000, warm_up: 1_000 };
+
+    fn burst(&self, threads: usize, operations: u64) -> Burst {
+        Burst { threads, operations, warm_up: self.warm_up }
+    }
 }
 
 /// What Tripod's median is held to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
-    /// Nanoseconds of processor time.
-    Nanos { threads: usize, at_most: f64 },
+    /// The figure itself, in the unit of the row.
+    Figure { threads: usize, at_most: f64 },
     /// A multiple of the smallest median of the opponents.
     OfBest { threads: usize, at_most: f64 },
 }
@@ -42,24 +70,25 @@ impl Row {
     ///
     /// # Errors
     /// If a contender did not record what was done.
-    pub(crate) fn measure(&self, amount: &Amount) -> Result<(String, Vec<Bar>), BenchError> {
+    pub(crate) fn measure(&self, amount: Amount) -> Result<(String, Vec<Bar>), BenchError> {
         let mut columns = Vec::new();
         for threads in self.threads {
             note(&format!("{}, {threads} thread(s)", self.title));
-            columns.push(Column::new(*threads, self.take(*threads, amount)?));
+            columns.push(Column::new(*threads, self.take(*threads, amount)?, self.unit));
         }
-        let heading = format!("{}: ns of CPU time, median of {}", self.title, amount.rounds);
+        let heading = format!("{}: {}, median of {}", self.title, self.unit.name, amount.rounds);
         let text = format!("{heading}\n{}{}\n", self.table(&columns), self.remarks(&columns));
         let bars = self.limits.iter().map(|limit| self.bar(*limit, &columns)).collect();
         Ok((text, bars))
     }
 
-    fn take(&self, threads: usize, amount: &Amount) -> Result<Taken, BenchError> {
+    fn take(&self, threads: usize, amount: Amount) -> Result<Taken, BenchError> {
         let mut bursts = Vec::new();
         for contender in &self.contenders {
-            let trial = contender.measure(Burst { threads, operations: TRIAL })?;
-            let operations = operations(trial.cpu_ns, amount.burst);
-            bursts.push(Burst { threads, operations });
+            contender.check()?;
+            let trial = contender.measure(self.unit.burst(threads, self.unit.operations_min))?;
+            let operations = operations(trial.ns, amount.burst, self.unit.operations_min);
+            bursts.push(self.unit.burst(threads, operations));
         }
         alternate(self.contenders.len(), amount.rounds, |index| {
             self.contenders[index].measure(bursts[index])
@@ -117,14 +146,16 @@ impl Row {
 
     /// A limit on what was not measured is missed.
     fn bar(&self, limit: Limit, columns: &[Column]) -> Bar {
-        let (Limit::Nanos { threads, at_most } | Limit::OfBest { threads, at_most }) = limit;
+        let (Limit::Figure { threads, at_most } | Limit::OfBest { threads, at_most }) = limit;
         let column = columns.iter().find(|column| column.threads == threads);
         let place = self.contenders.iter().position(|contender| contender.side == Side::Tripod);
         let tripod = column.zip(place).map(|(column, place)| column.series[place].median());
         let tripod = tripod.unwrap_or(f64::NAN);
         let what = format!("{}, {}", self.title, report::counted(threads, "thread"));
         match limit {
-            Limit::Nanos { .. } => Bar::at_most(format!("{what}: ns"), tripod, at_most),
+            Limit::Figure { .. } => {
+                Bar::at_most(format!("{what}: {}", self.unit.name), tripod, at_most)
+            }
             Limit::OfBest { .. } => {
                 let best = column.and_then(|column| self.best(column));
                 let (name, best) = best.unwrap_or(("no opponent", f64::NAN));
@@ -142,24 +173,27 @@ struct Column {
 }
 
 impl Column {
-    fn new(threads: usize, taken: Taken) -> Self {
-        let series = taken.iter().map(|one| Series::new(one.iter().map(|sample| sample.cpu_ns)));
+    fn new(threads: usize, taken: Taken, unit: Unit) -> Self {
+        let figures = |one: &Vec<Sample>| Series::new(one.iter().map(|sample| sample.ns / unit.ns));
+        let series = taken.iter().map(figures);
         Self { threads, series: series.collect(), taken }
     }
 }
 
-fn operations(ns_each: f64, burst: Duration) -> u64 {
+fn operations(ns_each: f64, burst: Duration, least: u64) -> u64 {
     let wanted = burst.as_secs_f64() * 1e9 / ns_each.max(0.01);
-    (wanted as u64).clamp(TRIAL, OPERATIONS_MAX)
+    (wanted as u64).clamp(least, OPERATIONS_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const UNIT: Unit = Unit::CPU_NANOS;
+
     fn column(threads: usize, nanos: &[f64]) -> Column {
-        let sample = |ns: &f64| Sample { cpu_ns: *ns, drain_ns: None, is_disturbed: false };
-        Column::new(threads, nanos.iter().map(|ns| vec![sample(ns)]).collect())
+        let sample = |ns: &f64| Sample { ns: *ns, drain_ns: None, is_disturbed: false };
+        Column::new(threads, nanos.iter().map(|ns| vec![sample(ns)]).collect(), UNIT)
     }
 
     fn contender(name: &'static str, side: Side) -> Contender {
@@ -177,13 +211,14 @@ mod tests {
                 contender("fast", Side::Opponent),
                 contender("floor", Side::Beside),
             ],
+            unit: UNIT,
             limits: Vec::new(),
         };
         let columns = [column(1, &[2.0, 9.0, 8.0, 1.0])];
         let of_best = row.bar(Limit::OfBest { threads: 1, at_most: 0.25 }, &columns);
         assert_eq!(of_best, Bar::at_most("inc, 1 thread: tripod / fast", 0.25, 0.25));
-        let nanos = row.bar(Limit::Nanos { threads: 1, at_most: 1.5 }, &columns);
-        assert_eq!(nanos, Bar::at_most("inc, 1 thread: ns", 2.0, 1.5));
+        let nanos = row.bar(Limit::Figure { threads: 1, at_most: 1.5 }, &columns);
+        assert_eq!(nanos, Bar::at_most("inc, 1 thread: ns of CPU time", 2.0, 1.5));
     }
 
     #[test]
@@ -192,18 +227,20 @@ mod tests {
             title: "inc",
             threads: &[1],
             contenders: vec![contender("fast", Side::Opponent)],
+            unit: UNIT,
             limits: Vec::new(),
         };
         let columns = [column(1, &[8.0])];
-        assert!(!row.bar(Limit::Nanos { threads: 1, at_most: 1e9 }, &columns).is_met());
+        assert!(!row.bar(Limit::Figure { threads: 1, at_most: 1e9 }, &columns).is_met());
         assert!(!row.bar(Limit::OfBest { threads: 2, at_most: 1e9 }, &columns).is_met());
     }
 
     #[test]
     fn a_burst_fills_its_time_within_limits() {
         let burst = Duration::from_millis(20);
-        assert_eq!(operations(10.0, burst), 2_000_000);
-        assert_eq!(operations(1e6, burst), TRIAL);
-        assert_eq!(operations(0.0, burst), OPERATIONS_MAX);
+        assert_eq!(operations(10.0, burst, 4_000), 2_000_000);
+        assert_eq!(operations(1e6, burst, 4_000), 4_000);
+        assert_eq!(operations(1e6, burst, 4), 20);
+        assert_eq!(operations(0.0, burst, 4), OPERATIONS_MAX);
     }
 }

@@ -41,6 +41,16 @@ pub(crate) fn take_precedence() -> bool {
     failed == 0
 }
 
+/// Whether the threads of a burst can be disturbed by other processes.
+pub(crate) fn precedence() -> &'static str {
+    let tried = std::thread::spawn(take_precedence).join();
+    if tried.unwrap_or(false) {
+        "one on each processor, ahead of all other processes"
+    } else {
+        "one on each processor, without precedence: bursts that waited are made again"
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,10 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cpu;
-
-/// Operations of each thread before the clock starts: caches fill, what is made at first use is.
-pub(crate) const WARM_UP: u64 = 1_000;
+use crate::cpu;
 
 /// How often a burst is made again because other processes disturbed it.
 const DISTURBED_MAX: u32 = 4;
@@ -28,20 +25,22 @@ pub(crate) struct Burst {
     pub(crate) threads: usize,
     /// Of each thread, warm-up not included.
     pub(crate) operations: u64,
+    /// Operations of each thread before the clock starts: caches fill, what is made at first use is.
+    pub(crate) warm_up: u64,
 }
 
 impl Burst {
     /// Operations that all threads do together, warm-up included.
     pub(crate) fn recorded(self) -> u64 {
-        (self.operations + WARM_UP) * self.threads as u64
+        (self.operations + self.warm_up) * self.threads as u64
     }
 }
 
 /// What the operations of one burst took.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Took {
-    /// Processor time per operation, the mean of all threads.
-    pub(crate) cpu_ns: f64,
+    /// Time per operation: processor time, the mean of all threads, unless the row says otherwise.
+    pub(crate) ns: f64,
     /// Wall time by processor time of the thread that was disturbed most.
     pub(crate) wall_per_cpu: f64,
 }
@@ -75,14 +74,14 @@ pub(crate) fn run<Operation: FnMut(usize)>(
 ) -> Took {
     let start = Start::new(burst.threads);
     let taken: Vec<(Duration, Duration)> = thread::scope(|scope| {
-        let spawn = |index| scope.spawn(move_in(index, &start, burst.operations, &prepare));
+        let spawn = |index| scope.spawn(move_in(index, &start, burst, &prepare));
         let threads: Vec<_> = (0..burst.threads).map(spawn).collect();
         threads.into_iter().map(|thread| thread.join().expect("no operation panics")).collect()
     });
     let cpu: f64 = taken.iter().map(|(cpu, _)| cpu.as_secs_f64()).sum();
     let ratios = taken.iter().map(|(cpu, wall)| wall.as_secs_f64() / cpu.as_secs_f64());
     Took {
-        cpu_ns: cpu * 1e9 / (burst.operations as f64 * burst.threads as f64),
+        ns: cpu * 1e9 / (burst.operations as f64 * burst.threads as f64),
         wall_per_cpu: ratios.fold(0.0, f64::max),
     }
 }
@@ -90,17 +89,17 @@ pub(crate) fn run<Operation: FnMut(usize)>(
 fn move_in<Operation: FnMut(usize)>(
     index: usize,
     start: &Start,
-    operations: u64,
+    burst: Burst,
     prepare: &(impl Fn() -> Operation + Sync),
 ) -> impl FnOnce() -> (Duration, Duration) {
     move || {
         cpu::pin(index);
         let mut operation = prepare();
-        repeat(WARM_UP, &mut operation);
+        repeat(burst.warm_up, &mut operation);
         cpu::take_precedence();
         start.wait();
         let (wall, cpu) = (Instant::now(), cpu::thread_time());
-        repeat(operations, &mut operation);
+        repeat(burst.operations, &mut operation);
         (cpu::thread_time() - cpu, wall.elapsed())
     }
 }
@@ -114,18 +113,18 @@ fn repeat(operations: u64, operation: &mut impl FnMut(usize)) {
 }
 
 /// Lets threads begin together: they sleep until all are there, and spin until all have woken.
-struct Start {
+pub(crate) struct Start {
     asleep: Barrier,
     awake: AtomicUsize,
     threads: usize,
 }
 
 impl Start {
-    fn new(threads: usize) -> Self {
+    pub(crate) fn new(threads: usize) -> Self {
         Self { asleep: Barrier::new(threads), awake: AtomicUsize::new(0), threads }
     }
 
-    fn wait(&self) {
+    pub(crate) fn wait(&self) {
         self.asleep.wait();
         self.awake.fetch_add(1, Ordering::SeqCst);
         while self.awake.load(Ordering::SeqCst) < self.threads {
@@ -143,15 +142,15 @@ mod tests {
     #[test]
     fn every_thread_does_every_operation_and_its_warm_up() {
         let done = AtomicU64::new(0);
-        let burst = Burst { threads: 2, operations: 500 };
+        let burst = Burst { threads: 2, operations: 500, warm_up: 20 };
         let took = run(burst, || |_| _ = done.fetch_add(1, Ordering::SeqCst));
         assert_eq!(done.into_inner(), burst.recorded());
-        assert!(took.cpu_ns > 0.0, "{took:?}");
+        assert!(took.ns > 0.0, "{took:?}");
     }
 
     #[test]
     fn a_disturbed_burst_is_made_again_and_the_least_disturbed_counts() {
-        let took = |wall_per_cpu| Took { cpu_ns: wall_per_cpu * 10.0, wall_per_cpu };
+        let took = |wall_per_cpu| Took { ns: wall_per_cpu * 10.0, wall_per_cpu };
         let repeat = |ratios: &[f64]| {
             let mut next = ratios.iter();
             repeat_until_undisturbed(|| took(*next.next().expect("no more than that")))

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::burst::{self, Burst, Took};
-use super::cpu;
+use crate::burst::{self, Burst, Took};
+use crate::cpu;
 use crate::error::BenchError;
 
 /// What a contender is to a comparison.
@@ -23,6 +23,7 @@ pub(crate) struct Contender {
     pub(crate) name: &'static str,
     pub(crate) side: Side,
     burst: Box<dyn Fn(Burst) -> Took>,
+    check: Option<Box<dyn Fn() -> Result<(), String>>>,
     recorded: Option<Box<dyn Fn() -> u64>>,
     drain: Option<Box<dyn Fn()>>,
 }
@@ -34,8 +35,22 @@ impl Contender {
         side: Side,
         prepare: impl Fn() -> Operation + Sync + 'static,
     ) -> Self {
-        let burst = Box::new(move |burst| burst::run(burst, &prepare));
-        Self { name, side, burst, recorded: None, drain: None }
+        Self::timed(name, side, move |burst| burst::run(burst, &prepare))
+    }
+
+    /// Makes its bursts by itself.
+    pub(crate) fn timed(
+        name: &'static str,
+        side: Side,
+        burst: impl Fn(Burst) -> Took + 'static,
+    ) -> Self {
+        Self { name, side, burst: Box::new(burst), check: None, recorded: None, drain: None }
+    }
+
+    /// Tells what is wrong with what the operation yields, before any burst.
+    pub(crate) fn checked_by(mut self, check: impl Fn() -> Result<(), String> + 'static) -> Self {
+        self.check = Some(Box::new(check));
+        self
     }
 
     /// Reads how many operations are recorded; each burst is checked against it.
@@ -48,6 +63,15 @@ impl Contender {
     pub(crate) fn drained_by(mut self, drain: impl Fn() + 'static) -> Self {
         self.drain = Some(Box::new(drain));
         self
+    }
+
+    /// Proves that the operation yields what it is to yield.
+    ///
+    /// # Errors
+    /// [`BenchError::Differs`] if it does not.
+    pub(crate) fn check(&self) -> Result<(), BenchError> {
+        let checked = self.check.as_ref().map_or(Ok(()), |check| check());
+        checked.map_err(|how| BenchError::Differs { command: self.name.to_owned(), how })
     }
 
     /// Makes one burst and proves that every operation of it was recorded.
@@ -77,7 +101,7 @@ impl Contender {
             }
         }
         let drain_ns = self.drain.as_ref().map(|_| drained.as_secs_f64() * 1e9 / expected as f64);
-        Ok(Sample { cpu_ns: took.cpu_ns, drain_ns, is_disturbed: took.is_disturbed() })
+        Ok(Sample { ns: took.ns, drain_ns, is_disturbed: took.is_disturbed() })
     }
 }
 
@@ -91,8 +115,8 @@ impl fmt::Debug for Contender {
 /// What one burst showed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Sample {
-    /// Processor time per operation.
-    pub(crate) cpu_ns: f64,
+    /// Time per operation, as in [`Took`].
+    pub(crate) ns: f64,
     /// Processor time per operation that is due later, where that is so.
     pub(crate) drain_ns: Option<f64>,
     /// Whether a thread had to wait for its processor, in the best of the tries.
@@ -108,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_contender_that_loses_an_operation_is_found_out() {
-        let burst = Burst { threads: 1, operations: 100 };
+        let burst = Burst { threads: 1, operations: 100, warm_up: 10 };
         for (lost, is_found) in [(0, false), (1, true)] {
             let count = Arc::new(AtomicU64::new(0));
             let shared = Arc::clone(&count);
@@ -126,11 +150,21 @@ mod tests {
     }
 
     #[test]
+    fn what_yields_something_else_is_found_out() {
+        let contender = || Contender::new("odd", Side::Opponent, || |_| {});
+        assert!(contender().checked_by(|| Ok(())).check().is_ok());
+        let error = contender().checked_by(|| Err("it is short".to_owned())).check().unwrap_err();
+        assert_eq!(error.to_string(), "`odd` did not do the work of the others: it is short");
+    }
+
+    #[test]
     fn what_is_left_undone_is_told_apart() {
         let contender = Contender::new("lazy", Side::Opponent, || |_| {}).drained_by(|| {
             (0..10_000_u64).for_each(|number| _ = std::hint::black_box(number));
         });
-        let sample = contender.measure(Burst { threads: 1, operations: 100 }).expect("no check");
+        let sample = contender
+            .measure(Burst { threads: 1, operations: 100, warm_up: 10 })
+            .expect("no check");
         assert!(sample.drain_ns.is_some_and(|ns| ns > 0.0), "{sample:?}");
     }
 }

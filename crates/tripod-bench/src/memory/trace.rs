@@ -1,0 +1,4 @@
+//! Traces of what programs ask of their allocator.
+
+pub(crate) mod format;
+pub(crate) mod generate;
