@@ -137,10 +137,12 @@ mod tests {
 
     #[test]
     fn the_options_of_memory_are_read() {
-        let line = ["tripod-bench", "--check", "memory", "--quick"];
+        let line = ["tripod-bench", "--check", "memory", "--quick", "--only", "4 KiB"];
         let cli = Cli::try_parse_from(line).expect("a good line");
         assert!(cli.check);
-        assert!(matches!(cli.subject, Subject::Memory(memory::MemoryArgs { quick: true })));
+        let Subject::Memory(args) = cli.subject else { panic!("another subject") };
+        assert!(args.quick);
+        assert_eq!(args.only.as_deref(), Some("4 KiB"));
     }
 
     #[test]

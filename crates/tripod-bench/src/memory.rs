@@ -13,13 +13,13 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
+use tripod_memory::MemoryManager;
 
 use crate::bar::Bar;
 use crate::error::BenchError;
-use crate::row::Amount;
+use crate::row::{Amount, Row};
 use crate::{cpu, machine};
 pub(crate) use alone::{AloneArgs, answer};
-use rows::MakeRow;
 use tripod::HandedOut;
 
 mod across;
@@ -42,6 +42,16 @@ pub(crate) struct MemoryArgs {
     /// Fewer and shorter rounds, for trying out: no basis for a claim
     #[arg(long)]
     pub(crate) quick: bool,
+
+    /// Only what has TEXT in its title, for trying out: no basis for a claim
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+}
+
+impl MemoryArgs {
+    fn wants(&self, title: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| title.contains(only))
+    }
 }
 
 /// How much is measured.
@@ -88,39 +98,52 @@ const VERSIONS: &str = "mimalloc 3 (crate 0.1.52), jemalloc 5 (tikv-jemallocator
 /// # Errors
 /// If a contender did not do the work of the others, or nothing can be written.
 pub(crate) fn run(args: &MemoryArgs, out: &mut impl Write) -> Result<Vec<Bar>, BenchError> {
-    let caution = if args.quick { "caution   a quick run, no basis for a claim\n" } else { "" };
+    let is_whole = !args.quick && args.only.is_none();
+    let caution = if is_whole { "" } else { "caution   a part of a run, no basis for a claim\n" };
     let (machine, precedence) = (machine::describe(), cpu::precedence());
     print(out, &format!("{machine}tools     {VERSIONS}\nthreads   {precedence}\n{caution}\n"))?;
     let amounts = Amounts::of(args);
     let mut bars = Vec::new();
-    let mut add = |out: &mut _, (text, own): (String, Vec<Bar>)| {
+    let mut add = |(text, own): (String, Vec<Bar>)| {
         bars.extend(own);
         print(out, &text)
     };
-    for row in rows::OWN {
-        add(out, measure(row, amounts.of_row)?)?;
-    }
-    if machine::processors().get() < 2 {
-        print(out, "one processor: no rows of buffers that go from thread to thread\n\n")?;
-    } else {
-        for row in rows::ACROSS {
-            add(out, measure(row, amounts.of_row)?)?;
+    let is_alone = machine::processors().get() < 2;
+    for row in rows::OWN.iter().chain(&rows::ACROSS) {
+        let memory = tripod::manager();
+        let mut row = row(&memory);
+        if is_alone {
+            row.threads_max(1);
+        }
+        if args.wants(row.title) {
+            add(measure(&row, &memory, amounts.of_row)?)?;
         }
     }
-    add(out, idle::measure(amounts.idle_ttl, amounts.idle_wait)?)?;
-    add(out, collect::measure(amounts.collect_rounds, amounts.collect_alone)?)?;
-    add(out, replay::measure()?)?;
+    if args.wants("idle") {
+        add(idle::measure(amounts.idle_ttl, amounts.idle_wait)?)?;
+    }
+    if args.wants("collection") {
+        add(collect::measure(amounts.collect_rounds, amounts.collect_alone)?)?;
+    }
+    if args.wants("trace") {
+        add(replay::measure()?)?;
+    }
     Ok(bars)
 }
 
-/// Measures a row with a manager of its own; bars hold for what did not come out of its pool, and
-/// for what stays there.
-fn measure(row: MakeRow, amount: Amount) -> Result<(String, Vec<Bar>), BenchError> {
-    let memory = tripod::manager();
-    let row = row(&memory);
-    let before = HandedOut::until_now(&memory);
+/// Measures a row whose Tripod is `memory`; bars hold for what did not come out of its pool, and for
+/// what stays there.
+fn measure(
+    row: &Row,
+    memory: &MemoryManager,
+    amount: Amount,
+) -> Result<(String, Vec<Bar>), BenchError> {
+    if row.threads.is_empty() {
+        return Ok((format!("{}: needs two processors, and there is one\n\n", row.title), vec![]));
+    }
+    let before = HandedOut::until_now(memory);
     let (text, mut bars) = row.measure(amount)?;
-    bars.extend(before.bars(row.title, &memory));
+    bars.extend(before.bars(row.title, memory));
     Ok((text, bars))
 }
 

@@ -25,6 +25,7 @@ pub(crate) struct Amount {
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) title: &'static str,
+    /// How many threads there are at the same moment; ascending.
     pub(crate) threads: &'static [usize],
     pub(crate) contenders: Vec<Contender>,
     pub(crate) unit: Unit,
@@ -60,12 +61,34 @@ pub(crate) enum Limit {
     Figure { threads: usize, at_most: f64 },
     /// A multiple of the smallest median of the opponents.
     OfBest { threads: usize, at_most: f64 },
+    /// The same, where figures double and halve from one moment to the next, as between threads: the
+    /// median of the ratios of each round, to the opponent to which it is the worst.
+    OfBestByRound { threads: usize, at_most: f64 },
+    /// A multiple of the smallest median of the opponents that are named.
+    OfBestAmong { threads: usize, at_most: f64, names: &'static [&'static str] },
+}
+
+impl Limit {
+    fn threads(self) -> usize {
+        let (Self::Figure { threads, .. }
+        | Self::OfBest { threads, .. }
+        | Self::OfBestByRound { threads, .. }
+        | Self::OfBestAmong { threads, .. }) = self;
+        threads
+    }
 }
 
 /// The samples of one contender with so many threads.
 type Taken = Vec<Vec<Sample>>;
 
 impl Row {
+    /// Leaves out what takes more threads, and the limits on it.
+    pub(crate) fn threads_max(&mut self, most: usize) {
+        let end = self.threads.partition_point(|threads| *threads <= most);
+        self.threads = &self.threads[..end];
+        self.limits.retain(|limit| limit.threads() <= most);
+    }
+
     /// Measures all contenders in turns and answers with a table and the bars.
     ///
     /// # Errors
@@ -136,9 +159,33 @@ impl Row {
         text
     }
 
-    fn best(&self, column: &Column) -> Option<(&'static str, f64)> {
-        let sides = self.contenders.iter().zip(&column.series);
+    /// For each opponent, the median of Tripod's figures by its own.
+    fn ratios_by_round(
+        &self,
+        column: &Column,
+        tripod: usize,
+    ) -> impl Iterator<Item = (&'static str, f64)> {
+        let sides = self.contenders.iter().zip(&column.taken);
         let opponents = sides.filter(|(contender, _)| contender.side == Side::Opponent);
+        opponents.map(move |(contender, samples)| {
+            let rounds = column.taken[tripod].iter().zip(samples);
+            let ratios = rounds.map(|(tripod, other)| tripod.ns / other.ns);
+            (contender.name, Series::new(ratios).median())
+        })
+    }
+
+    fn best(&self, column: &Column) -> Option<(&'static str, f64)> {
+        self.best_where(column, |_| true)
+    }
+
+    fn best_where(
+        &self,
+        column: &Column,
+        counts: impl Fn(&str) -> bool,
+    ) -> Option<(&'static str, f64)> {
+        let sides = self.contenders.iter().zip(&column.series);
+        let opponents = sides
+            .filter(|(contender, _)| contender.side == Side::Opponent && counts(contender.name));
         opponents
             .map(|(contender, series)| (contender.name, series.median()))
             .min_by(|(_, one), (_, other)| one.total_cmp(other))
@@ -146,18 +193,30 @@ impl Row {
 
     /// A limit on what was not measured is missed.
     fn bar(&self, limit: Limit, columns: &[Column]) -> Bar {
-        let (Limit::Figure { threads, at_most } | Limit::OfBest { threads, at_most }) = limit;
+        let threads = limit.threads();
         let column = columns.iter().find(|column| column.threads == threads);
         let place = self.contenders.iter().position(|contender| contender.side == Side::Tripod);
         let tripod = column.zip(place).map(|(column, place)| column.series[place].median());
         let tripod = tripod.unwrap_or(f64::NAN);
         let what = format!("{}, {}", self.title, report::counted(threads, "thread"));
         match limit {
-            Limit::Figure { .. } => {
+            Limit::Figure { at_most, .. } => {
                 Bar::at_most(format!("{what}: {}", self.unit.name), tripod, at_most)
             }
-            Limit::OfBest { .. } => {
-                let best = column.and_then(|column| self.best(column));
+            Limit::OfBestByRound { at_most, .. } => {
+                let worst = column.zip(place).and_then(|(column, place)| {
+                    self.ratios_by_round(column, place)
+                        .max_by(|(_, one), (_, other)| one.total_cmp(other))
+                });
+                let (name, ratio) = worst.unwrap_or(("no opponent", f64::NAN));
+                Bar::at_most(format!("{what}: tripod / {name}"), ratio, at_most)
+            }
+            Limit::OfBest { at_most, .. } | Limit::OfBestAmong { at_most, .. } => {
+                let counts = |name: &str| match limit {
+                    Limit::OfBestAmong { names, .. } => names.contains(&name),
+                    _ => true,
+                };
+                let best = column.and_then(|column| self.best_where(column, counts));
                 let (name, best) = best.unwrap_or(("no opponent", f64::NAN));
                 Bar::at_most(format!("{what}: tripod / {name}"), tripod / best, at_most)
             }
@@ -217,8 +276,57 @@ mod tests {
         let columns = [column(1, &[2.0, 9.0, 8.0, 1.0])];
         let of_best = row.bar(Limit::OfBest { threads: 1, at_most: 0.25 }, &columns);
         assert_eq!(of_best, Bar::at_most("inc, 1 thread: tripod / fast", 0.25, 0.25));
+        let among = Limit::OfBestAmong { threads: 1, at_most: 0.25, names: &["slow", "floor"] };
+        let expected = Bar::at_most("inc, 1 thread: tripod / slow", 2.0 / 9.0, 0.25);
+        assert_eq!(row.bar(among, &columns), expected);
         let nanos = row.bar(Limit::Figure { threads: 1, at_most: 1.5 }, &columns);
         assert_eq!(nanos, Bar::at_most("inc, 1 thread: ns of CPU time", 2.0, 1.5));
+    }
+
+    #[test]
+    fn rounds_are_compared_with_themselves() {
+        let row = Row {
+            title: "send",
+            threads: &[2],
+            contenders: vec![
+                contender("tripod", Side::Tripod),
+                contender("slow", Side::Opponent),
+                contender("fast", Side::Opponent),
+            ],
+            unit: UNIT,
+            limits: Vec::new(),
+        };
+        let samples = |nanos: [f64; 3]| {
+            let sample = |ns| Sample { ns, drain_ns: None, is_disturbed: false };
+            nanos.map(sample).to_vec()
+        };
+        // The machine is five times as slow in the first round, and in the last for two of three.
+        let taken = vec![
+            samples([50.0, 10.0, 50.0]),
+            samples([150.0, 30.0, 30.0]),
+            samples([100.0, 20.0, 100.0]),
+        ];
+        let bar = row
+            .bar(Limit::OfBestByRound { threads: 2, at_most: 1.0 }, &[Column::new(2, taken, UNIT)]);
+        assert_eq!(bar, Bar::at_most("send, 2 threads: tripod / fast", 0.5, 1.0));
+    }
+
+    #[test]
+    fn what_takes_too_many_threads_is_left_out_with_its_limits() {
+        let mut row = Row {
+            title: "inc",
+            threads: &[1, 2],
+            contenders: Vec::new(),
+            unit: UNIT,
+            limits: vec![
+                Limit::OfBest { threads: 1, at_most: 1.0 },
+                Limit::Figure { threads: 2, at_most: 1.0 },
+            ],
+        };
+        row.threads_max(2);
+        assert_eq!((row.threads, row.limits.len()), (&[1, 2][..], 2));
+        row.threads_max(1);
+        assert_eq!((row.threads, row.limits.len()), (&[1][..], 1));
     }
 
     #[test]
