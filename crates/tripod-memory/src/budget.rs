@@ -67,7 +67,7 @@ pub(crate) struct Record {
     pub(crate) path: Arc<str>,
     pub(crate) limit_bytes: u64,
     /// The most that a thread may have of it in advance.
-    pub(crate) credit_max: u64,
+    pub(crate) credit_max: u32,
 }
 
 impl Record {
@@ -120,8 +120,8 @@ impl Record {
 }
 
 /// A small part of a budget, so that many threads that have some leave most of it free.
-fn credit_max(limit_bytes: u64) -> u64 {
-    (limit_bytes / 32).min(1 << 20)
+fn credit_max(limit_bytes: u64) -> u32 {
+    (limit_bytes / 32).min(1 << 20) as u32
 }
 
 impl Budget {
@@ -259,7 +259,7 @@ impl Budget {
         effort: Effort,
     ) -> Result<Buffer, AcquireError> {
         let record = &*self.record;
-        let newest = local::with_cache(record.entry, |cache| cache.acquire_newest(len));
+        let newest = local::with_cache(record.entry, |cache| cache.acquire_uncharged(len));
         if let Some(Attempt { outcome: Some((slot, class)), is_asked }) = newest {
             if is_asked {
                 local::heed(record.entry);
@@ -269,7 +269,7 @@ impl Budget {
         self.acquire_older(len, effort)
     }
 
-    /// The way with any budget and any buffer of the thread's cache.
+    /// The way with any budget.
     #[inline(never)]
     fn acquire_older(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
         let record = &*self.record;

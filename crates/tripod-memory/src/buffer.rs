@@ -185,7 +185,7 @@ fn give_back(slot: NonNull<u8>, packed: u64) {
     let parts = ManuallyDrop::new(Buffer { slot, packed });
     if parts.node() == ROOT {
         let newest =
-            local::with_cache(parts.entry(), |cache| cache.release_newest(parts.class(), slot));
+            local::with_cache(parts.entry(), |cache| cache.release_uncharged(parts.class(), slot));
         if let Some(Attempt { outcome: true, is_asked }) = newest {
             if is_asked {
                 local::heed(parts.entry());
@@ -196,7 +196,7 @@ fn give_back(slot: NonNull<u8>, packed: u64) {
     give_back_older(slot, packed);
 }
 
-/// The way back for a buffer of any budget, and for one that is not the first to come back.
+/// The way back for a buffer of any budget.
 #[inline(never)]
 fn give_back_older(slot: NonNull<u8>, packed: u64) {
     let parts = ManuallyDrop::new(Buffer { slot, packed });

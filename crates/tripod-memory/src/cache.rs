@@ -23,16 +23,30 @@ const CREDITS_MAX: usize = 16;
 /// `low` while nothing was taken since it was reset.
 const UNTOUCHED: u32 = u32::MAX;
 
-/// The part of a magazine's bytes that steers how many buffers are in it.
-const BATCH_BYTES: usize = 256 << 10;
+/// What a magazine may hold to begin with, in bytes, but for the newest.
+const FIRST_BYTES: usize = 128 << 10;
 
-/// How many buffers of `size` bytes are exchanged at once: few large ones, so that a thread keeps
-/// little, but always enough that an exchange is rare.
-pub(crate) fn batch_len(size: usize) -> usize {
-    match BATCH_BYTES / size.max(1) {
-        _ if size > 4 << 20 => 1,
-        batch => batch.clamp(4, BATCH_MAX),
+/// A magazine may hold twice as many when it has exchanged this much since the collector's last look.
+const GROWTH_BYTES: u64 = 64 << 20;
+
+/// What a depot may hold of a class that does not flow, in bytes, but one batch in any case.
+const DEPOT_BYTES: usize = 1 << 20;
+
+/// How many buffers of `size` bytes a magazine may hold at most: so many that an exchange is rare
+/// where buffers flow from one thread to another all the time.
+fn limit_max(size: usize) -> usize {
+    match size {
+        0 => 0,
+        size if size <= 64 << 10 => 2 * BATCH_MAX,
+        size if size <= 1 << 20 => BATCH_MAX,
+        size if size <= 4 << 20 => BATCH_MAX / 2,
+        _ => 2,
     }
+}
+
+/// How many it may hold to begin with: of large ones one, so that a thread keeps little.
+fn limit_first(size: usize) -> usize {
+    (FIRST_BYTES / size.max(1)).clamp(1, 2 * BATCH_MAX).min(limit_max(size))
 }
 
 /// See the header.
@@ -59,22 +73,28 @@ pub(crate) struct Cache {
 #[repr(align(64))]
 struct Magazine {
     newest: AtomicPtr<u8>,
+    /// How many are in `slots`.
     held: AtomicU32,
-    /// The fewest that were held since the last reset.
-    low: AtomicU32,
+    /// How many may be.
+    limit: AtomicU32,
     slots: Box<[AtomicPtr<u8>]>,
     acquires: AtomicU64,
     requested: AtomicU64,
     size: usize,
+    /// The fewest that were held since the last reset.
+    low: AtomicU32,
+    /// Exchanges with the depot and the shelf since the last reset.
+    exchanges: AtomicU32,
 }
 
 /// Bytes of one budget that are charged and not used. They come from what the thread has given back,
 /// never in advance, so a budget's peak is what was asked of it.
 #[derive(Debug)]
+#[repr(align(32))]
 struct Credit {
     node: AtomicU32,
     /// The most of either kind; 0 until the budget has a place here.
-    max: AtomicU64,
+    max: AtomicU32,
     used: AtomicU64,
     reserved: AtomicU64,
 }
@@ -124,10 +144,10 @@ impl Cache {
         &self.magazines[class & NO_CLASS]
     }
 
-    /// Takes the newest buffer for `len` bytes, at least one, if it is there and no credit is needed: the
-    /// short way of [`acquire`](Self::acquire). The buffer comes with its class.
+    /// Takes a buffer for `len` bytes, at least one, for which no credit is needed: the short way of
+    /// [`acquire`](Self::acquire). The buffer comes with its class.
     #[inline(always)]
-    pub(crate) fn acquire_newest(&self, len: usize) -> Attempt<Option<(NonNull<u8>, usize)>> {
+    pub(crate) fn acquire_uncharged(&self, len: usize) -> Attempt<Option<(NonNull<u8>, usize)>> {
         let class = self.first.of(len);
         let magazine = self.magazine(class);
         // Less than one byte, or more than there is room for. If the cache is revoked, the other way
@@ -135,11 +155,11 @@ impl Cache {
         if len.wrapping_sub(1) >= magazine.size || self.guard.enter(MAGAZINES).is_err() {
             return Attempt { outcome: None, is_asked: false };
         }
-        let newest = magazine.pop_newest();
-        if newest.is_some() {
+        let slot = magazine.pop();
+        if slot.is_some() {
             magazine.count(len);
         }
-        Attempt { outcome: newest.map(|slot| (slot, class)), is_asked: self.guard.leave() }
+        Attempt { outcome: slot.map(|slot| (slot, class)), is_asked: self.guard.leave() }
     }
 
     /// Takes a buffer of `class` for `len` bytes that `node` is charged for.
@@ -178,14 +198,13 @@ impl Cache {
         self.acquire(class, len, ROOT)
     }
 
-    /// Takes a buffer back as the newest if there is none: the short way of
-    /// [`release`](Self::release).
+    /// Takes a buffer back that gives no credit: the short way of [`release`](Self::release).
     #[inline(always)]
-    pub(crate) fn release_newest(&self, class: usize, slot: NonNull<u8>) -> Attempt<bool> {
+    pub(crate) fn release_uncharged(&self, class: usize, slot: NonNull<u8>) -> Attempt<bool> {
         if self.guard.enter(MAGAZINES).is_err() {
             return Attempt { outcome: false, is_asked: false };
         }
-        let outcome = self.magazine(class).push_newest(slot);
+        let outcome = self.magazine(class).push(slot);
         Attempt { outcome, is_asked: self.guard.leave() }
     }
 
@@ -259,7 +278,7 @@ impl Cache {
         let own = credit.of(of);
         let sum = own.load(Ordering::Relaxed).saturating_add(bytes);
         let has_place = credit.node.load(Ordering::Relaxed) == node as u32
-            && sum <= credit.max.load(Ordering::Relaxed);
+            && sum <= u64::from(credit.max.load(Ordering::Relaxed));
         if has_place {
             own.store(sum, Ordering::Relaxed);
         }
@@ -267,7 +286,7 @@ impl Cache {
     }
 
     /// Gives `node` a place for up to `max` bytes of credit, unless another has credit there.
-    pub(crate) fn open_credit(&self, node: NodeId, max: u64) -> Attempt<()> {
+    pub(crate) fn open_credit(&self, node: NodeId, max: u32) -> Attempt<()> {
         if let Err(Revoked { is_asked }) = self.guard.enter(CREDITS) {
             return Attempt { outcome: (), is_asked };
         }
@@ -340,7 +359,13 @@ impl Cache {
         }
     }
 
-    /// The fewest buffers of `class` that were here since the last call. For the collector.
+    /// How many buffers of `class` are exchanged at once, at this moment.
+    pub(crate) fn batch(&self, class: usize) -> usize {
+        self.magazine(class).batch()
+    }
+
+    /// The fewest buffers of `class` that were here since the last call, but for the newest. For the
+    /// collector.
     pub(crate) fn take_low(&self, class: usize) -> usize {
         let Magazine { held, low, .. } = &self.magazines[class];
         let lowest = low.load(Ordering::Relaxed);
@@ -348,9 +373,19 @@ impl Cache {
         lowest.min(held.load(Ordering::Relaxed)) as usize
     }
 
+    /// Ends a look at `class`. For the collector.
+    pub(crate) fn looked(&self, class: usize, is_unneeded: bool) {
+        self.magazines[class].look(is_unneeded);
+    }
+
     /// Takes the `count` oldest buffers of `class` out. For whom the cache belongs to.
     pub(crate) fn take_oldest(&self, class: usize, count: usize, take: impl FnMut(NonNull<u8>)) {
         self.magazines[class].take_oldest(count, take);
+    }
+
+    /// Takes the newest buffer of `class` out. For whom the cache belongs to.
+    pub(crate) fn take_newest(&self, class: usize) -> Option<NonNull<u8>> {
+        self.magazines[class].pop_newest()
     }
 }
 
@@ -382,9 +417,22 @@ impl MagazineAccess<'_> {
             return None;
         }
         let mut batch = Batch::new();
-        let count = self.magazine.slots.len().div_ceil(2).min(BATCH_MAX);
-        self.magazine.take_oldest(count, |slot| batch.push(slot));
+        self.magazine.take_oldest(self.magazine.batch(), |slot| batch.push(slot));
+        self.magazine.exchanged();
         Some(batch)
+    }
+
+    /// Notes that a batch came in.
+    pub(crate) fn refilled(&self) {
+        self.magazine.exchanged();
+    }
+
+    /// How many batches of this class may be in the depot: few of large buffers, unless they flow.
+    pub(crate) fn depot_cells(&self) -> usize {
+        if self.magazine.has_grown() {
+            return usize::MAX;
+        }
+        (DEPOT_BYTES / (self.magazine.size * self.magazine.batch()).max(1)).max(1)
     }
 
     pub(crate) fn push(&self, slot: NonNull<u8>) -> bool {
@@ -399,15 +447,16 @@ impl MagazineAccess<'_> {
 impl Magazine {
     fn new(layout: Option<&ClassLayout>) -> Self {
         let size = layout.map_or(0, |layout| layout.size_bytes);
-        let capacity = if size > 0 { 2 * batch_len(size) } else { 0 };
         Self {
             // Without a class the place is taken for good: what comes back finds no room.
             newest: AtomicPtr::new(
                 layout.map_or(NonNull::dangling().as_ptr(), |_| std::ptr::null_mut()),
             ),
             held: AtomicU32::new(0),
+            limit: AtomicU32::new(limit_first(size) as u32),
             low: AtomicU32::new(0),
-            slots: (0..capacity).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect(),
+            exchanges: AtomicU32::new(0),
+            slots: (0..limit_max(size)).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect(),
             acquires: AtomicU64::new(0),
             requested: AtomicU64::new(0),
             size,
@@ -415,21 +464,42 @@ impl Magazine {
     }
 
     fn is_full(&self) -> bool {
-        self.held.load(Ordering::Relaxed) as usize >= self.slots.len()
+        self.held.load(Ordering::Relaxed) >= self.limit.load(Ordering::Relaxed)
+    }
+
+    /// How many are exchanged at once.
+    fn batch(&self) -> usize {
+        let limit = self.limit.load(Ordering::Relaxed) as usize;
+        limit.div_ceil(2).min(BATCH_MAX)
+    }
+
+    fn has_grown(&self) -> bool {
+        self.limit.load(Ordering::Relaxed) as usize > limit_first(self.size)
+    }
+
+    /// Notes an exchange, and grows if there have been many.
+    fn exchanged(&self) {
+        let exchanges = self.exchanges.load(Ordering::Relaxed) + 1;
+        let bytes = u64::from(exchanges) * (self.batch() * self.size) as u64;
+        if bytes < GROWTH_BYTES {
+            return self.exchanges.store(exchanges, Ordering::Relaxed);
+        }
+        self.exchanges.store(0, Ordering::Relaxed);
+        let limit = 2 * self.limit.load(Ordering::Relaxed);
+        self.limit.store(limit.min(self.slots.len() as u32), Ordering::Relaxed);
+    }
+
+    /// Begins a new count of exchanges; after idle ones the limit shrinks.
+    fn look(&self, is_unneeded: bool) {
+        self.exchanges.store(0, Ordering::Relaxed);
+        if is_unneeded {
+            let limit = self.limit.load(Ordering::Relaxed) as usize / 2;
+            self.limit.store(limit.max(limit_first(self.size)) as u32, Ordering::Relaxed);
+        }
     }
 
     fn is_empty(&self) -> bool {
         self.newest.load(Ordering::Relaxed).is_null() && self.held.load(Ordering::Relaxed) == 0
-    }
-
-    /// False if there is a newest one already.
-    #[inline(always)]
-    fn push_newest(&self, slot: NonNull<u8>) -> bool {
-        let is_free = self.newest.load(Ordering::Relaxed).is_null();
-        if is_free {
-            self.newest.store(slot.as_ptr(), Ordering::Relaxed);
-        }
-        is_free
     }
 
     #[inline(always)]
@@ -440,6 +510,7 @@ impl Magazine {
     }
 
     /// False if it is full, or has no room at all.
+    #[inline(always)]
     fn push(&self, slot: NonNull<u8>) -> bool {
         let newest = self.newest.load(Ordering::Relaxed);
         if !newest.is_null() && !self.push_older(newest) {
@@ -453,15 +524,16 @@ impl Magazine {
     fn push_older(&self, slot: *mut u8) -> bool {
         let held = self.held.load(Ordering::Relaxed);
         match self.slots.get(held as usize) {
-            Some(place) => {
+            Some(place) if held < self.limit.load(Ordering::Relaxed) => {
                 place.store(slot, Ordering::Relaxed);
                 self.held.store(held + 1, Ordering::Relaxed);
                 true
             }
-            None => false,
+            _ => false,
         }
     }
 
+    #[inline(always)]
     fn pop(&self) -> Option<NonNull<u8>> {
         self.pop_newest().or_else(|| self.pop_older())
     }
@@ -508,7 +580,7 @@ impl Credit {
     fn new() -> Self {
         Self {
             node: AtomicU32::new(0),
-            max: AtomicU64::new(0),
+            max: AtomicU32::new(0),
             used: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
         }

@@ -133,10 +133,10 @@ impl Depot {
         Self { cells: std::array::from_fn(|_| Cell::new()) }
     }
 
-    /// Leaves `batch` here; false if there is no room that is free at this moment.
+    /// Leaves `batch` in one of the first `cells` cells; false if none of them is free at this moment.
     #[inline]
-    pub(crate) fn put(&self, batch: &Batch) -> bool {
-        for cell in &self.cells {
+    pub(crate) fn put(&self, batch: &Batch, cells: usize) -> bool {
+        for cell in self.cells.iter().take(cells) {
             if let Some(round) = cell.take(EMPTY) {
                 cell.fill(round, batch);
                 return true;

@@ -25,7 +25,7 @@ use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
 use crate::budget::{BudgetError, Record};
-use crate::cache::{Cache, Counts, batch_len};
+use crate::cache::{Cache, Counts};
 use crate::classes::{NO_CLASS, SizeClasses};
 use crate::depot::{Batch, Depot};
 use crate::guard::MAGAZINES;
@@ -88,6 +88,8 @@ struct State {
     holds: u32,
     /// Bytes on their way back to the system.
     leaving_bytes: u64,
+    /// Bytes committed since something idle went back for it.
+    debt_bytes: u64,
     /// Counts of threads that have ended, and of those that have no cache.
     retired: Box<[Counts]>,
     /// Slots that were committed to be handed out, by class.
@@ -153,6 +155,7 @@ impl Engine {
                 level: 0,
                 holds: 0,
                 leaving_bytes: 0,
+                debt_bytes: 0,
                 retired: vec![Counts::default(); count + 1].into(),
                 misses: vec![0; count + 1].into(),
                 collection: collect::Notes::default(),
@@ -266,8 +269,8 @@ impl Engine {
                 return Ok(slot);
             }
         }
-        let is_cached = cache.is_some_and(|cache| cache.guard.revoked() & MAGAZINES == 0);
-        let wanted = if is_cached { batch_len(self.classes.size(class)) } else { 1 };
+        let cached = cache.filter(|cache| cache.guard.revoked() & MAGAZINES == 0);
+        let wanted = cached.map_or(1, |cache| cache.batch(class).max(1));
         let mut batch = self.obtain(class, wanted, effort)?;
         let slot = batch.pop();
         match cache {
@@ -287,10 +290,14 @@ impl Engine {
                 && let Some(mut batch) = depot.take()
             {
                 magazine.fill(&mut batch);
-                debug_assert_eq!(batch.len(), 0, "a magazine has room for two batches");
+                magazine.refilled();
+                return batch;
             }
+            Batch::new()
         });
         self.heed(cache, filled.is_asked);
+        // It was a batch of a larger magazine.
+        self.shelve(class, &filled.outcome.unwrap_or_else(Batch::new));
     }
 
     /// Puts what is left of a batch into the cache, or back where that is revoked by now.
@@ -298,7 +305,10 @@ impl Engine {
         if batch.len() == 0 {
             return;
         }
-        let filled = cache.with_magazine(class, |magazine| magazine.fill(&mut batch));
+        let filled = cache.with_magazine(class, |magazine| {
+            magazine.fill(&mut batch);
+            magazine.refilled();
+        });
         self.heed(cache, filled.is_asked);
         self.shelve(class, &batch);
     }
@@ -354,6 +364,8 @@ impl Engine {
         mut state: MutexGuard<'a, State>,
         class: usize,
     ) -> Result<MutexGuard<'a, State>, MutexGuard<'a, State>> {
+        // Before the span is there, which would look idle itself until it is taken.
+        state = self.pay_for_miss(state, self.layouts[class].span_bytes as u64);
         if !state.shelves[class].has_vacant_span() {
             drop(state);
             let mapped = self.map_or_trim(self.layouts[class].region_bytes);
@@ -391,7 +403,8 @@ impl Engine {
             return self.shelve_one(class, slot);
         };
         let spilled = cache.with_magazine(class, |magazine| {
-            let batch = magazine.spill().filter(|batch| !self.depot(class).put(batch));
+            let depot = self.depot(class);
+            let batch = magazine.spill().filter(|batch| !depot.put(batch, magazine.depot_cells()));
             magazine.push(slot);
             batch
         });

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tripod_memory::{Buffer, MemoryManager};
+use tripod_memory::{Buffer, MemoryManager, MemoryManagerBuilder};
 
 use super::replay::Heap;
 use super::source::{Held, Source};
@@ -30,24 +30,26 @@ const KEPT_MIB_MAX: f64 = 1.0;
 
 /// A manager as rows have it: a hard budget, statistics on, and its own collector of garbage.
 pub(crate) fn manager() -> MemoryManager {
-    MemoryManager::builder().budget_bytes(BUDGET_BYTES).build().expect(GOOD)
+    builder().build().expect(GOOD)
+}
+
+fn builder() -> MemoryManagerBuilder {
+    MemoryManager::builder().budget_bytes(BUDGET_BYTES)
 }
 
 /// The same, whose idle memory goes back to the system after `ttl`.
 pub(crate) fn manager_with_ttl(ttl: Duration) -> MemoryManager {
-    let _ = ttl;
-    manager()
+    builder().ttl(ttl).build().expect(GOOD)
 }
 
 /// The same, which collects only when it is told to: time passes as the caller says.
 pub(crate) fn manager_without_background(ttl: Duration) -> MemoryManager {
-    manager_with_ttl(ttl)
+    builder().ttl(ttl).background_collection(false).build().expect(GOOD)
 }
 
-/// One bounded step of collection; tells whether it has found something to collect.
+/// One bounded step of collection; tells whether there is more to collect.
 pub(crate) fn collect_step(memory: &MemoryManager, now: Instant, budget: Duration) -> bool {
-    let _ = (now, budget);
-    memory.trim() > 0
+    !memory.collect(now, budget).is_finished
 }
 
 pub(crate) fn idle_bytes(memory: &MemoryManager) -> u64 {

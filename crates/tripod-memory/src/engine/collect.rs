@@ -7,11 +7,12 @@
 //!
 //! | where | goes on to the shelf when | and to the system |
 //! |---|---|---|
-//! | magazine | the oldest, as many as were never needed in the last eight looks | at once |
-//! | depot | a batch that nobody touched in the last eight looks | at once |
-//! | shelf | | a span that has been free for its time to live, and no more than a tick longer |
+//! | magazine | the oldest, as many as were never needed in the last six looks | at once |
+//! | depot | a batch that nobody touched in the last six looks | at once |
+//! | shelf | | a span that has been free for six ticks |
 //!
-//! So memory goes back between one and 1 1/4 times its time to live after its last use, if
+//! A look comes with each tick, and idleness begins somewhere between two of them. So memory goes back
+//! between three quarters of its time to live and the whole of it after its last use, if
 //! collections come at least once a tick.
 
 use std::time::{Duration, Instant};
@@ -22,8 +23,12 @@ use crate::depot::Seen;
 use crate::guard::{MAGAZINES, heavy_fence};
 use crate::sync::MutexGuard;
 
-/// Looks within one time to live.
-pub(super) const LOOKS: usize = 8;
+/// Ticks within one time to live.
+const TICKS: u32 = 8;
+
+/// Looks in a row at which something has to be idle to go back. With the two ticks in which
+/// idleness may begin, and be noticed, they are one time to live.
+const LOOKS: usize = 6;
 
 /// Caches that are looked at without releasing the lock.
 const CACHES_AT_ONCE: usize = 32;
@@ -36,7 +41,7 @@ const FIRST_TICK: u32 = 1 << 16;
 pub(crate) struct Ttl {
     epoch: Instant,
     tick: Duration,
-    /// Ticks of a time to live, by class; a multiple of [`LOOKS`].
+    /// Ticks of a time to live, by class; a multiple of [`TICKS`].
     ticks: Box<[u32]>,
 }
 
@@ -53,7 +58,22 @@ pub(super) struct Notes {
 
 /// How few buffers were in each magazine of a cache, over the last looks.
 #[derive(Debug)]
-pub(super) struct Lows(Box<[[u8; LOOKS]]>);
+pub(super) struct Lows(Box<[Low]>);
+
+#[derive(Clone, Debug)]
+struct Low {
+    lows: [u8; LOOKS],
+    /// What was acquired at the last look, and for how many looks it has been that.
+    acquires: u64,
+    still: u32,
+}
+
+/// How many buffers of a magazine were not needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unneeded {
+    oldest: usize,
+    newest: bool,
+}
 
 /// What one collection did.
 ///
@@ -79,10 +99,10 @@ impl Ttl {
     /// `ttls` has the time to live of each class; none is zero.
     pub(crate) fn new(epoch: Instant, ttls: &[Duration]) -> Self {
         let shortest = ttls.iter().min().copied().unwrap_or(Duration::MAX);
-        let tick = (shortest / LOOKS as u32).max(Duration::from_nanos(1));
+        let tick = (shortest / TICKS).max(Duration::from_nanos(1));
         let ticks = |ttl: &Duration| {
-            let looks = ttl.as_nanos().div_ceil(tick.as_nanos()).div_ceil(LOOKS as u128);
-            u32::try_from(looks).map_or(u32::MAX / 2, |looks| looks.saturating_mul(LOOKS as u32))
+            let each = ttl.as_nanos().div_ceil(tick.as_nanos()).div_ceil(u128::from(TICKS));
+            u32::try_from(each).map_or(u32::MAX / 2, |each| each.saturating_mul(TICKS))
         };
         Self { epoch, tick, ticks: ttls.iter().map(ticks).collect() }
     }
@@ -99,13 +119,13 @@ impl Ttl {
 
     /// How many looks at `class` lie between two ticks.
     fn looks(&self, class: usize, from: u32, to: u32) -> u32 {
-        let each = (self.ticks[class] / LOOKS as u32).max(1);
+        let each = (self.ticks[class] / TICKS).max(1);
         to / each - from / each
     }
 
-    /// A span with a stamp below this has been free for longer than its time to live.
+    /// A span with a stamp below this has been free for too long.
     fn idle_before(&self, class: usize, tick: u32) -> u32 {
-        tick.saturating_sub(self.ticks[class])
+        tick.saturating_sub(self.ticks[class] / TICKS * LOOKS as u32)
     }
 }
 
@@ -129,19 +149,21 @@ impl Notes {
 
 impl Lows {
     pub(super) fn new(classes: usize) -> Self {
-        Self(vec![[0; LOOKS]; classes].into())
+        Self(vec![Low { lows: [0; LOOKS], acquires: 0, still: 0 }; classes].into())
     }
 
-    /// Notes what was lowest over the last `looks`; answers how many have not been needed in all of
-    /// them, and counts on their being taken out.
-    fn note(&mut self, class: usize, low: usize, looks: u32) -> usize {
-        let lows = &mut self.0[class];
+    /// Notes what was lowest over the last `looks`, and what has been acquired so far; answers what has
+    /// not been needed in all of them, and counts on its being taken out.
+    fn note(&mut self, class: usize, low: usize, acquires: u64, looks: u32) -> Unneeded {
+        let noted = &mut self.0[class];
         let looks = (looks as usize).min(LOOKS);
-        lows.rotate_left(looks);
-        lows[LOOKS - looks..].fill(u8::try_from(low).unwrap_or(u8::MAX));
-        let unneeded = lows.iter().copied().min().unwrap_or(0);
-        lows.iter_mut().for_each(|low| *low -= unneeded);
-        usize::from(unneeded)
+        noted.lows.rotate_left(looks);
+        noted.lows[LOOKS - looks..].fill(u8::try_from(low).unwrap_or(u8::MAX));
+        let oldest = noted.lows.iter().copied().min().unwrap_or(0);
+        noted.lows.iter_mut().for_each(|low| *low -= oldest);
+        let is_still = std::mem::replace(&mut noted.acquires, acquires) == acquires;
+        noted.still = if is_still { noted.still.saturating_add(looks as u32) } else { 0 };
+        Unneeded { oldest: usize::from(oldest), newest: noted.still >= LOOKS as u32 }
     }
 }
 
@@ -300,9 +322,11 @@ impl State {
             for class in 0..self.shelves.len() {
                 let looks = ttl.looks(class, from, to);
                 if looks > 0 {
-                    let low = registered.cache.take_low(class);
-                    let unneeded = registered.lows.note(class, low, looks);
-                    if unneeded > 0 {
+                    let cache = &registered.cache;
+                    let (low, acquires) = (cache.take_low(class), cache.counts(class).acquires);
+                    let unneeded = registered.lows.note(class, low, acquires, looks);
+                    cache.looked(class, unneeded.oldest > 0);
+                    if unneeded.oldest > 0 || (unneeded.newest && cache.held(class) > 0) {
                         found.push((index, class, unneeded));
                     }
                 }
@@ -314,15 +338,22 @@ impl State {
         if !found.is_empty() {
             heavy_fence();
         }
-        for (index, class, unneeded) in found {
+        for &(index, class, unneeded) in &found {
             let cache = self.caches[index].cache.clone();
             // Whoever is at work there comes by again.
             if !cache.guard.is_busy() {
                 let stale = self.collection.stale_stamp(ttl, class, to);
-                cache.take_oldest(class, unneeded, |slot| self.put_idle_since(class, slot, stale));
+                let mut put = |slot| self.put_idle_since(class, slot, stale);
+                cache.take_oldest(class, unneeded.oldest, &mut put);
+                if unneeded.newest {
+                    cache.take_newest(class).into_iter().for_each(put);
+                }
                 cache.guard.settle();
             }
-            cache.guard.restore(self.level);
+        }
+        // Only now: a cache can have been found for several classes.
+        for (index, ..) in found {
+            self.caches[index].cache.guard.restore(self.level);
         }
     }
 

@@ -12,6 +12,9 @@ use crate::sync::MutexGuard;
 /// The most that goes back to the system in one call of it.
 pub(super) const DISCARD_BYTES_MAX: usize = 2 << 20;
 
+/// What may be committed before something idle goes back for it.
+const DEBT_BYTES: u64 = 256 << 10;
+
 /// Stamps of idle memory are less than this.
 const ANY_AGE: u32 = u32::MAX;
 
@@ -100,6 +103,29 @@ impl Engine {
             && let Some(eviction) = state.choose_eviction(rest, ANY_AGE)
         {
             rest = rest.saturating_sub(eviction.leaving.len_bytes as u64);
+            state = self.carry_out(state, eviction);
+        }
+        state
+    }
+
+    /// Gives about as much back as was just committed, of what was idle since before the last tick: so
+    /// the sum follows what is in use, whichever classes that moves between, long before its time to
+    /// live is over. Who commits pays for it, since it is that thread that makes the sum grow.
+    pub(super) fn pay_for_miss<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        bytes: u64,
+    ) -> MutexGuard<'a, State> {
+        state.debt_bytes += bytes;
+        if state.debt_bytes < DEBT_BYTES {
+            return state;
+        }
+        let mut debt = std::mem::take(&mut state.debt_bytes);
+        let before = state.collection.tick();
+        while debt > 0
+            && let Some(eviction) = state.choose_stale(debt, before)
+        {
+            debt = debt.saturating_sub(eviction.leaving.len_bytes as u64);
             state = self.carry_out(state, eviction);
         }
         state
@@ -243,6 +269,24 @@ impl State {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(DISCARD_BYTES_MAX);
         let leaving = self.shelves[class].leave(idle_before, bytes)?;
         Some(Eviction { class, leaving })
+    }
+
+    /// Picks spans of at most about `bytes` that are free since before the tick `before`, of the class
+    /// that has most.
+    fn choose_stale(&mut self, bytes: u64, before: u32) -> Option<Eviction> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(DISCARD_BYTES_MAX);
+        let mut filled: Vec<(u64, usize)> = Vec::new();
+        for (class, shelf) in self.shelves.iter().enumerate() {
+            let reclaimable = shelf.sums().reclaimable_bytes;
+            if reclaimable > 0 {
+                filled.push((reclaimable, class));
+            }
+        }
+        filled.sort_unstable_by(|one, other| other.cmp(one));
+        filled.into_iter().find_map(|(_, class)| {
+            let leaving = self.shelves[class].leave(before, bytes)?;
+            Some(Eviction { class, leaving })
+        })
     }
 
     /// As [`choose_eviction`](Self::choose_eviction), of one class.
