@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::reclaim::{DISCARD_BYTES_MAX, Eviction};
 use super::{Engine, State, mapping};
+use crate::cache::SeenNewest;
 use crate::depot::Seen;
 use crate::guard::{MAGAZINES, heavy_fence};
 use crate::sync::MutexGuard;
@@ -53,7 +54,13 @@ pub(super) struct Notes {
 
 /// How few buffers were in each magazine of a cache, over the last looks.
 #[derive(Debug)]
-pub(super) struct Lows(Box<[[u8; LOOKS]]>);
+pub(super) struct Lows(Box<[Low]>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Low {
+    counts: [u8; LOOKS],
+    newest: SeenNewest,
+}
 
 /// What one collection did.
 ///
@@ -129,13 +136,13 @@ impl Notes {
 
 impl Lows {
     pub(super) fn new(classes: usize) -> Self {
-        Self(vec![[0; LOOKS]; classes].into())
+        Self(vec![Low::default(); classes].into())
     }
 
     /// Notes what was lowest over the last `looks`; answers how many have not been needed in all of
     /// them, and counts on their being taken out.
     fn note(&mut self, class: usize, low: usize, looks: u32) -> usize {
-        let lows = &mut self.0[class];
+        let lows = &mut self.0[class].counts;
         let looks = (looks as usize).min(LOOKS);
         lows.rotate_left(looks);
         lows[LOOKS - looks..].fill(u8::try_from(low).unwrap_or(u8::MAX));
@@ -300,7 +307,8 @@ impl State {
             for class in 0..self.shelves.len() {
                 let looks = ttl.looks(class, from, to);
                 if looks > 0 {
-                    let low = registered.cache.take_low(class);
+                    let newest = &mut registered.lows.0[class].newest;
+                    let low = registered.cache.take_low(class, newest);
                     let unneeded = registered.lows.note(class, low, looks);
                     if unneeded > 0 {
                         found.push((index, class, unneeded));
@@ -314,12 +322,16 @@ impl State {
         if !found.is_empty() {
             heavy_fence();
         }
-        for (index, class, unneeded) in found {
-            let cache = self.caches[index].cache.clone();
+        // All classes of a cache before it is restored: from then on it is its thread's.
+        for of_cache in found.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let cache = self.caches[of_cache[0].0].cache.clone();
             // Whoever is at work there comes by again.
             if !cache.guard.is_busy() {
-                let stale = self.collection.stale_stamp(ttl, class, to);
-                cache.take_oldest(class, unneeded, |slot| self.put_idle_since(class, slot, stale));
+                for &(_, class, unneeded) in of_cache {
+                    let stale = self.collection.stale_stamp(ttl, class, to);
+                    let put = |slot| self.put_idle_since(class, slot, stale);
+                    cache.take_oldest(class, unneeded, put);
+                }
                 cache.guard.settle();
             }
             cache.guard.restore(self.level);
