@@ -210,9 +210,13 @@ impl Cache {
         Attempt { outcome, is_asked: self.guard.leave() }
     }
 
-    /// Takes `bytes` out of the credit for reservations; false if it has not so many.
+    /// Takes `bytes` out of the credit for reservations; false if it has not so many, or if they are
+    /// none: the engine counts reservations without bytes itself.
     #[inline(always)]
     pub(crate) fn reserve(&self, node: NodeId, bytes: u64) -> Attempt<bool> {
+        if bytes == 0 {
+            return Attempt { outcome: false, is_asked: false };
+        }
         if let Err(Revoked { is_asked }) = self.guard.enter(CREDITS) {
             return Attempt { outcome: false, is_asked };
         }
@@ -220,9 +224,13 @@ impl Cache {
         Attempt { outcome, is_asked: self.guard.leave() }
     }
 
-    /// Adds `bytes` to the credit for reservations; false if there is no place for them.
+    /// Adds `bytes` to the credit for reservations; false if there is no place for them, or if they
+    /// are none.
     #[inline(always)]
     pub(crate) fn unreserve(&self, node: NodeId, bytes: u64) -> Attempt<bool> {
+        if bytes == 0 {
+            return Attempt { outcome: false, is_asked: false };
+        }
         if let Err(Revoked { is_asked }) = self.guard.enter(CREDITS) {
             return Attempt { outcome: false, is_asked };
         }

@@ -128,6 +128,12 @@ impl Notes {
         self.tick
     }
 
+    /// The bytes of what the last step left.
+    pub(super) fn unfinished_bytes(&self) -> u64 {
+        let unfinished = self.unfinished.as_ref();
+        unfinished.map_or(0, |(eviction, _)| eviction.leaving().len_bytes as u64)
+    }
+
     /// What the last step left, for whoever goes on with it.
     pub(super) fn take_unfinished(&mut self) -> Option<(Eviction, usize)> {
         self.unfinished.take()

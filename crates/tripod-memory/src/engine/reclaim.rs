@@ -222,9 +222,11 @@ impl State {
         }
     }
 
-    /// Bytes on the shelves that could go back to the system.
+    /// Bytes on the shelves that could go back to the system, with what a collection has left half
+    /// done.
     pub(super) fn reclaimable_bytes(&self) -> u64 {
-        self.shelves.iter().map(|shelf| shelf.sums().reclaimable_bytes).sum()
+        let idle: u64 = self.shelves.iter().map(|shelf| shelf.sums().reclaimable_bytes).sum();
+        idle + self.collection.unfinished_bytes()
     }
 
     /// Picks idle spans of at most about `bytes`: of the smallest class that covers them, or else of
