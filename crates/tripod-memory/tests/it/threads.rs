@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tripod_memory::{Buffer, MemoryManager, Reservation};
 
-use crate::{granted, in_line, manager, poll};
+use crate::{Wakes, granted, in_line, manager, poll, poll_with};
 
 /// Takes and gives back buffers of three sizes; answers how many, and for how many bytes.
 fn use_some(memory: &MemoryManager, seed: usize) -> (u64, u64) {
@@ -374,9 +374,12 @@ fn a_waker_that_panics_leaves_the_manager_as_it_should_be() {
     let waker = Waker::from(Arc::clone(&panics));
     let mut waits = Box::pin(memory.reserve(5000));
     assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    let mut behind = in_line(memory.reserve(2000));
+    let (wakes, waker) = Wakes::new();
+    let mut behind = memory.reserve(2000);
+    assert!(poll_with(&mut behind, &waker).is_pending());
     assert!(thread::spawn(move || drop(held)).join().is_err());
     assert!(panics.0.load(Ordering::SeqCst));
+    assert_eq!(wakes.count(), 1, "the one behind was granted, too, and is told");
     assert!(poll(&mut behind).is_ready());
     assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
     drop((waits, behind));
