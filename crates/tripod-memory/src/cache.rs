@@ -17,11 +17,15 @@ use crate::layout::ClassLayout;
 use crate::ledger::{NodeId, ROOT};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+/// The newest buffer of a magazine at the collector's last look, and how many were handed out by then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SeenNewest {
+    address: usize,
+    acquires: u64,
+}
+
 /// Budgets that a thread can have credit of at the same time.
 const CREDITS_MAX: usize = 16;
-
-/// `low` while nothing was taken since it was reset.
-const UNTOUCHED: u32 = u32::MAX;
 
 /// What a magazine may hold to begin with, in bytes, but for the newest.
 const FIRST_BYTES: usize = 128 << 10;
@@ -81,7 +85,7 @@ struct Magazine {
     acquires: AtomicU64,
     requested: AtomicU64,
     size: usize,
-    /// The fewest that were held since the last reset.
+    /// The fewest that were held since the last look of the collector, at that look included.
     low: AtomicU32,
     /// Exchanges with the depot and the shelf since the last reset.
     exchanges: AtomicU32,
@@ -225,9 +229,13 @@ impl Cache {
         Attempt { outcome, is_asked: self.guard.leave() }
     }
 
-    /// Takes `bytes` out of the credit for reservations; false if it has not so many.
+    /// Takes `bytes` out of the credit for reservations; false if it has not so many, or if they are
+    /// none: the engine counts reservations without bytes itself.
     #[inline(always)]
     pub(crate) fn reserve(&self, node: NodeId, bytes: u64) -> Attempt<bool> {
+        if bytes == 0 {
+            return Attempt { outcome: false, is_asked: false };
+        }
         if let Err(Revoked { is_asked }) = self.guard.enter(CREDITS) {
             return Attempt { outcome: false, is_asked };
         }
@@ -235,9 +243,13 @@ impl Cache {
         Attempt { outcome, is_asked: self.guard.leave() }
     }
 
-    /// Adds `bytes` to the credit for reservations; false if there is no place for them.
+    /// Adds `bytes` to the credit for reservations; false if there is no place for them, or if they
+    /// are none.
     #[inline(always)]
     pub(crate) fn unreserve(&self, node: NodeId, bytes: u64) -> Attempt<bool> {
+        if bytes == 0 {
+            return Attempt { outcome: false, is_asked: false };
+        }
         if let Err(Revoked { is_asked }) = self.guard.enter(CREDITS) {
             return Attempt { outcome: false, is_asked };
         }
@@ -364,13 +376,21 @@ impl Cache {
         self.magazine(class).batch()
     }
 
-    /// The fewest buffers of `class` that were here since the last call, but for the newest. For the
-    /// collector.
-    pub(crate) fn take_low(&self, class: usize) -> usize {
-        let Magazine { held, low, .. } = &self.magazines[class];
-        let lowest = low.load(Ordering::Relaxed);
-        low.store(UNTOUCHED, Ordering::Relaxed);
-        lowest.min(held.load(Ordering::Relaxed)) as usize
+    /// The fewest buffers of `class` that were here since the last call, which left `seen` behind.
+    /// For the collector.
+    pub(crate) fn take_low(&self, class: usize, seen: &mut SeenNewest) -> usize {
+        let Magazine { newest, held, low, acquires, .. } = &self.magazines[class];
+        let held = held.load(Ordering::Relaxed);
+        let lowest = low.load(Ordering::Relaxed).min(held);
+        low.store(held, Ordering::Relaxed);
+        let now = SeenNewest {
+            address: newest.load(Ordering::Relaxed).addr(),
+            acquires: acquires.load(Ordering::Relaxed),
+        };
+        // It comes and goes without a note in `low`, but not without a buffer that is counted.
+        let is_rested = now.address != 0 && now == *seen;
+        *seen = now;
+        lowest as usize + usize::from(is_rested)
     }
 
     /// Ends a look at `class`. For the collector.
@@ -381,11 +401,6 @@ impl Cache {
     /// Takes the `count` oldest buffers of `class` out. For whom the cache belongs to.
     pub(crate) fn take_oldest(&self, class: usize, count: usize, take: impl FnMut(NonNull<u8>)) {
         self.magazines[class].take_oldest(count, take);
-    }
-
-    /// Takes the newest buffer of `class` out. For whom the cache belongs to.
-    pub(crate) fn take_newest(&self, class: usize) -> Option<NonNull<u8>> {
-        self.magazines[class].pop_newest()
     }
 }
 
@@ -543,10 +558,7 @@ impl Magazine {
         let held = self.held.load(Ordering::Relaxed).wrapping_sub(1);
         match self.slots.get(held as usize) {
             Some(place) => {
-                self.held.store(held, Ordering::Relaxed);
-                if held < self.low.load(Ordering::Relaxed) {
-                    self.low.store(held, Ordering::Relaxed);
-                }
+                self.set_held(held);
                 NonNull::new(place.load(Ordering::Relaxed))
             }
             None => {
@@ -564,6 +576,9 @@ impl Magazine {
 
     fn take_oldest(&self, count: usize, mut take: impl FnMut(NonNull<u8>)) {
         let held = self.held.load(Ordering::Relaxed) as usize;
+        if count > held {
+            self.pop_newest().into_iter().for_each(&mut take);
+        }
         let count = count.min(held);
         for place in &self.slots[..count] {
             NonNull::new(place.load(Ordering::Relaxed)).into_iter().for_each(&mut take);
@@ -572,7 +587,15 @@ impl Magazine {
             let slot = self.slots[index].load(Ordering::Relaxed);
             self.slots[index - count].store(slot, Ordering::Relaxed);
         }
-        self.held.store((held - count) as u32, Ordering::Relaxed);
+        self.set_held((held - count) as u32);
+    }
+
+    #[inline(always)]
+    fn set_held(&self, held: u32) {
+        self.held.store(held, Ordering::Relaxed);
+        if held < self.low.load(Ordering::Relaxed) {
+            self.low.store(held, Ordering::Relaxed);
+        }
     }
 }
 

@@ -74,6 +74,8 @@ struct State {
     ledger: Ledger,
     shelves: Box<[Shelf]>,
     large: large::LargeSums,
+    /// Reservations that hold no bytes.
+    empty_reservations: u64,
     /// Where the slots of a refill are gathered; kept for its memory.
     slots: Vec<Slot>,
     /// The waker of every request that waits.
@@ -147,6 +149,7 @@ impl Engine {
                 ledger: Ledger::new(budget_bytes),
                 shelves: layouts.iter().map(|layout| Shelf::new(*layout)).collect(),
                 large: large::LargeSums::default(),
+                empty_reservations: 0,
                 slots: Vec::new(),
                 wakers: BTreeMap::new(),
                 records: vec![root],
@@ -271,66 +274,58 @@ impl Engine {
         }
         let cached = cache.filter(|cache| cache.guard.revoked() & MAGAZINES == 0);
         let wanted = cached.map_or(1, |cache| cache.batch(class).max(1));
-        let mut batch = self.obtain(class, wanted, effort)?;
-        let slot = batch.pop();
+        let slot = self.obtain(cache, class, wanted, effort)?;
         match cache {
-            Some(cache) => {
-                cache.count(class, len);
-                self.stash(cache, class, batch);
-            }
+            Some(cache) => cache.count(class, len),
             None => self.count_uncached(class, len),
         }
-        Ok(slot.unwrap_or_else(|| unreachable!("a batch that was obtained has a slot")))
+        Ok(slot)
     }
 
     fn refill_from_depot(&self, cache: &Cache, class: usize) {
         let Some(depot) = self.depots[class].get() else { return };
         let filled = cache.with_magazine(class, |magazine| {
-            if magazine.is_empty()
-                && let Some(mut batch) = depot.take()
-            {
-                magazine.fill(&mut batch);
-                magazine.refilled();
-                return batch;
-            }
-            Batch::new()
-        });
-        self.heed(cache, filled.is_asked);
-        // It was a batch of a larger magazine.
-        self.shelve(class, &filled.outcome.unwrap_or_else(Batch::new));
-    }
-
-    /// Puts what is left of a batch into the cache, or back where that is revoked by now.
-    fn stash(&self, cache: &Cache, class: usize, mut batch: Batch) {
-        if batch.len() == 0 {
-            return;
-        }
-        let filled = cache.with_magazine(class, |magazine| {
+            let mut batch = if magazine.is_empty() { depot.take()? } else { return None };
             magazine.fill(&mut batch);
             magazine.refilled();
+            // It was a batch of a larger magazine, if something is left.
+            (batch.len() > 0).then(|| self.put_batch(class, &batch))
         });
+        if let Some(Some(state)) = filled.outcome {
+            self.finish(state);
+        }
         self.heed(cache, filled.is_asked);
-        self.shelve(class, &batch);
     }
 
-    fn shelve(&self, class: usize, batch: &Batch) {
-        if batch.len() == 0 {
-            return;
-        }
+    /// Puts a batch on the shelf; the caller finishes the change. Done while the thread is at work in
+    /// its cache, as with a depot: whoever calls back what it has waits for it, so nothing is ever on
+    /// the way unseen.
+    fn put_batch(&self, class: usize, batch: &Batch) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         batch.iter().for_each(|slot| state.put(class, slot));
-        self.finish(state);
+        state
     }
 
-    /// Takes up to `wanted` slots off the shelf, after committing a span if it has none.
-    fn obtain(&self, class: usize, wanted: usize, effort: Effort) -> Result<Batch, Denied> {
+    /// Takes a slot off the shelf, after committing a span if it has none, and up to `wanted` in all,
+    /// which the cache keeps.
+    fn obtain(
+        &self,
+        cache: Option<&Cache>,
+        class: usize,
+        wanted: usize,
+        effort: Effort,
+    ) -> Result<NonNull<u8>, Denied> {
         let needed = self.layouts[class].span_bytes as u64;
         let mut state = self.lock();
         loop {
-            let batch = state.take(class, wanted);
-            if batch.len() > 0 {
+            let mut batch = state.take(class, wanted);
+            if let Some(slot) = batch.pop() {
+                let is_asked = state.stash(cache, class, batch);
                 self.finish(state);
-                return Ok(batch);
+                if let Some(cache) = cache {
+                    self.heed(cache, is_asked);
+                }
+                return Ok(slot);
             }
             let commit = |state: &mut State| match state.shelves[class].sums().free_slots {
                 0 => state.ledger.commit(needed).map(|()| true),
@@ -402,18 +397,18 @@ impl Engine {
         let Some(cache) = cache else {
             return self.shelve_one(class, slot);
         };
-        let spilled = cache.with_magazine(class, |magazine| {
-            let depot = self.depot(class);
-            let batch = magazine.spill().filter(|batch| !depot.put(batch, magazine.depot_cells()));
+        let placed = cache.with_magazine(class, |magazine| {
+            let (depot, cells) = (self.depot(class), magazine.depot_cells());
+            let spilled = magazine.spill().filter(|batch| !depot.put(batch, cells));
             magazine.push(slot);
-            batch
+            spilled.map(|batch| self.put_batch(class, &batch))
         });
-        self.heed(&cache, spilled.is_asked);
-        match spilled.outcome {
+        match placed.outcome {
             Some(None) => {}
-            Some(Some(batch)) => self.shelve(class, &batch),
+            Some(Some(state)) => self.finish(state),
             None => self.shelve_one(class, slot),
         }
+        self.heed(&cache, placed.is_asked);
     }
 
     fn shelve_one(&self, class: usize, slot: NonNull<u8>) {
@@ -475,6 +470,20 @@ impl State {
             batch.push(mapping::slot(shelf.base(slot.region), offset));
         }
         batch
+    }
+
+    /// Leaves a batch in the cache, and on the shelf what there is no place for; answers whether the
+    /// thread is asked for something.
+    ///
+    /// With the lock held, so that a reclaimer finds each slot in one of the two.
+    fn stash(&mut self, cache: Option<&Cache>, class: usize, mut batch: Batch) -> bool {
+        if batch.len() == 0 {
+            return false;
+        }
+        let filled =
+            cache.map(|cache| cache.with_magazine(class, |magazine| magazine.fill(&mut batch)));
+        batch.iter().for_each(|slot| self.put(class, slot));
+        filled.is_some_and(|filled| filled.is_asked)
     }
 
     fn put(&mut self, class: usize, slot: NonNull<u8>) {

@@ -1,7 +1,7 @@
 //! Pointers into an engine from things that the engine counts.
 //!
 //! A buffer and a reservation have room for one pointer and must not cost a reference count. They need
-//! none: an engine is not freed while bytes are reserved of it or buffers of it are out (see
+//! none: an engine is not freed while there are reservations of it or buffers of it are out (see
 //! `engine/close.rs`), and its records are never removed.
 #![allow(unsafe_code, reason = "what the pointer leads to is kept alive by being counted")]
 
@@ -21,7 +21,8 @@ unsafe impl Send for KeptRecord {}
 unsafe impl Sync for KeptRecord {}
 
 impl KeptRecord {
-    /// The caller keeps this only as long as something is charged to `record`.
+    /// The caller keeps this only as long as the engine counts it: what is charged to `record`, or a
+    /// reservation that holds nothing.
     pub(crate) fn new(record: &Record) -> Self {
         Self(NonNull::from(record))
     }

@@ -228,6 +228,13 @@ impl Shelf {
         self.unused.insert(id);
     }
 
+    /// Gives all mappings and their lengths up, in whatever state they are. The shelf is of no use
+    /// afterwards.
+    pub(crate) fn drain_regions(&mut self) -> impl Iterator<Item = (Base, usize)> + '_ {
+        let len = self.layout.region_bytes;
+        self.regions.drain(..).flatten().map(move |region| (region.base, len))
+    }
+
     /// The sums over all regions, at no cost.
     pub(crate) fn sums(&self) -> ShelfSums {
         let totals = &self.totals;

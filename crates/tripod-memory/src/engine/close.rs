@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, State};
+use super::{Engine, State, mapping};
 
 impl Engine {
     pub(crate) fn is_closed(&self) -> bool {
@@ -33,6 +33,7 @@ impl State {
 
     fn is_counted(&self) -> bool {
         self.ledger.reserved() > 0
+            || self.empty_reservations > 0
             || self.large.count > 0
             || self.leaving_bytes > 0
             || self.shelves.iter().any(|shelf| shelf.sums().taken_slots > 0)
@@ -40,13 +41,11 @@ impl State {
 }
 
 impl Drop for Engine {
-    /// Unmaps every region; nothing of them is out.
+    /// Unmaps every region, those too that nothing was ever committed in or that the collector left
+    /// half done; nothing of them is out.
     fn drop(&mut self) {
-        let mut state = self.lock();
-        while let Some(eviction) =
-            (0..self.layouts.len()).find_map(|class| state.choose_of(class, u32::MAX))
-        {
-            state.complete(eviction);
+        for shelf in &mut self.lock().shelves {
+            shelf.drain_regions().for_each(|(base, len)| mapping::unmap(base, len));
         }
     }
 }

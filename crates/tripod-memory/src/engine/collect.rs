@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::reclaim::{DISCARD_BYTES_MAX, Eviction};
 use super::{Engine, State, mapping};
+use crate::cache::SeenNewest;
 use crate::depot::Seen;
 use crate::guard::{MAGAZINES, heavy_fence};
 use crate::sync::MutexGuard;
@@ -60,19 +61,10 @@ pub(super) struct Notes {
 #[derive(Debug)]
 pub(super) struct Lows(Box<[Low]>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Low {
-    lows: [u8; LOOKS],
-    /// What was acquired at the last look, and for how many looks it has been that.
-    acquires: u64,
-    still: u32,
-}
-
-/// How many buffers of a magazine were not needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Unneeded {
-    oldest: usize,
-    newest: bool,
+    counts: [u8; LOOKS],
+    newest: SeenNewest,
 }
 
 /// What one collection did.
@@ -141,6 +133,12 @@ impl Notes {
         self.tick
     }
 
+    /// The bytes of what the last step left.
+    pub(super) fn unfinished_bytes(&self) -> u64 {
+        let unfinished = self.unfinished.as_ref();
+        unfinished.map_or(0, |(eviction, _)| eviction.leaving().len_bytes as u64)
+    }
+
     /// What the last step left, for whoever goes on with it.
     pub(super) fn take_unfinished(&mut self) -> Option<(Eviction, usize)> {
         self.unfinished.take()
@@ -149,21 +147,19 @@ impl Notes {
 
 impl Lows {
     pub(super) fn new(classes: usize) -> Self {
-        Self(vec![Low { lows: [0; LOOKS], acquires: 0, still: 0 }; classes].into())
+        Self(vec![Low::default(); classes].into())
     }
 
-    /// Notes what was lowest over the last `looks`, and what has been acquired so far; answers what has
-    /// not been needed in all of them, and counts on its being taken out.
-    fn note(&mut self, class: usize, low: usize, acquires: u64, looks: u32) -> Unneeded {
-        let noted = &mut self.0[class];
+    /// Notes what was lowest over the last `looks`; answers how many have not been needed in all of
+    /// them, and counts on their being taken out.
+    fn note(&mut self, class: usize, low: usize, looks: u32) -> usize {
+        let lows = &mut self.0[class].counts;
         let looks = (looks as usize).min(LOOKS);
-        noted.lows.rotate_left(looks);
-        noted.lows[LOOKS - looks..].fill(u8::try_from(low).unwrap_or(u8::MAX));
-        let oldest = noted.lows.iter().copied().min().unwrap_or(0);
-        noted.lows.iter_mut().for_each(|low| *low -= oldest);
-        let is_still = std::mem::replace(&mut noted.acquires, acquires) == acquires;
-        noted.still = if is_still { noted.still.saturating_add(looks as u32) } else { 0 };
-        Unneeded { oldest: usize::from(oldest), newest: noted.still >= LOOKS as u32 }
+        lows.rotate_left(looks);
+        lows[LOOKS - looks..].fill(u8::try_from(low).unwrap_or(u8::MAX));
+        let unneeded = lows.iter().copied().min().unwrap_or(0);
+        lows.iter_mut().for_each(|low| *low -= unneeded);
+        usize::from(unneeded)
     }
 }
 
@@ -322,11 +318,11 @@ impl State {
             for class in 0..self.shelves.len() {
                 let looks = ttl.looks(class, from, to);
                 if looks > 0 {
-                    let cache = &registered.cache;
-                    let (low, acquires) = (cache.take_low(class), cache.counts(class).acquires);
-                    let unneeded = registered.lows.note(class, low, acquires, looks);
-                    cache.looked(class, unneeded.oldest > 0);
-                    if unneeded.oldest > 0 || (unneeded.newest && cache.held(class) > 0) {
+                    let newest = &mut registered.lows.0[class].newest;
+                    let low = registered.cache.take_low(class, newest);
+                    let unneeded = registered.lows.note(class, low, looks);
+                    registered.cache.looked(class, unneeded > 0);
+                    if unneeded > 0 {
                         found.push((index, class, unneeded));
                     }
                 }
@@ -338,22 +334,19 @@ impl State {
         if !found.is_empty() {
             heavy_fence();
         }
-        for &(index, class, unneeded) in &found {
-            let cache = self.caches[index].cache.clone();
+        // All classes of a cache before it is restored: from then on it is its thread's.
+        for of_cache in found.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let cache = self.caches[of_cache[0].0].cache.clone();
             // Whoever is at work there comes by again.
             if !cache.guard.is_busy() {
-                let stale = self.collection.stale_stamp(ttl, class, to);
-                let mut put = |slot| self.put_idle_since(class, slot, stale);
-                cache.take_oldest(class, unneeded.oldest, &mut put);
-                if unneeded.newest {
-                    cache.take_newest(class).into_iter().for_each(put);
+                for &(_, class, unneeded) in of_cache {
+                    let stale = self.collection.stale_stamp(ttl, class, to);
+                    let put = |slot| self.put_idle_since(class, slot, stale);
+                    cache.take_oldest(class, unneeded, put);
                 }
                 cache.guard.settle();
             }
-        }
-        // Only now: a cache can have been found for several classes.
-        for (index, ..) in found {
-            self.caches[index].cache.guard.restore(self.level);
+            cache.guard.restore(self.level);
         }
     }
 

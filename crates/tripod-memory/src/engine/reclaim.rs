@@ -1,5 +1,7 @@
 //! Making room: calling back what threads have cached, and giving idle memory back to the system.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
 use super::{Effort, Engine, State, mapping};
@@ -170,8 +172,11 @@ impl Engine {
         }
         let last = state.kept_if_done();
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        let panicked = wake_all(wakers);
         drop(last);
+        if let Some(panicked) = panicked {
+            resume_unwind(panicked);
+        }
     }
 
     /// Puts what the depots hold on the shelves.
@@ -182,6 +187,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// Wakes everybody, whatever the wakers do: those behind one that panics were granted something, too,
+/// and nobody else would tell them. Answers the first panic.
+fn wake_all(wakers: Vec<Waker>) -> Option<Box<dyn Any + Send>> {
+    let wake = |waker: Waker| catch_unwind(AssertUnwindSafe(|| waker.wake())).err();
+    wakers.into_iter().filter_map(wake).reduce(|first, _| first)
 }
 
 impl State {
@@ -248,9 +260,11 @@ impl State {
         }
     }
 
-    /// Bytes on the shelves that could go back to the system.
+    /// Bytes on the shelves that could go back to the system, with what a collection has left half
+    /// done.
     pub(super) fn reclaimable_bytes(&self) -> u64 {
-        self.shelves.iter().map(|shelf| shelf.sums().reclaimable_bytes).sum()
+        let idle: u64 = self.shelves.iter().map(|shelf| shelf.sums().reclaimable_bytes).sum();
+        idle + self.collection.unfinished_bytes()
     }
 
     /// Picks idle spans of at most about `bytes`: of the smallest class that covers them, or else of

@@ -23,6 +23,7 @@ impl Engine {
             Err(refusal) => return Err(state.reserve_error(refusal, node, bytes)),
         };
         let Answer::Waiting(ticket) = answer else {
+            state.empty_reservations += u64::from(bytes == 0);
             self.finish(state);
             return Ok(answer);
         };
@@ -62,7 +63,11 @@ impl Engine {
 
     #[cold]
     pub(crate) fn try_reserve(&self, node: NodeId, bytes: u64) -> Result<(), ReserveError> {
-        let request = |state: &mut State| state.ledger.try_request(node, bytes);
+        let request = |state: &mut State| {
+            state.ledger.try_request(node, bytes)?;
+            state.empty_reservations += u64::from(bytes == 0);
+            Ok(())
+        };
         let insisted = self.insist(self.lock(), bytes, Effort::Everything, request);
         self.conclude(insisted, node, bytes)
     }
@@ -77,13 +82,14 @@ impl Engine {
         let mut needed = more;
         let grow = |state: &mut State| {
             // Relaxed here and wherever `held` is used: it is written under the lock alone.
-            let sum = held.load(Ordering::Relaxed).saturating_add(more);
+            let before = held.load(Ordering::Relaxed);
+            let sum = before.saturating_add(more);
             if sum > state.records[node].limit_bytes {
                 needed = sum;
                 return Err(Refusal::Unsatisfiable);
             }
             state.ledger.take(Charge::Reserved, node, more)?;
-            held.store(sum, Ordering::Relaxed);
+            state.set_held(held, before, sum);
             Ok(())
         };
         let insisted = self.insist(self.lock(), more, Effort::Everything, grow);
@@ -106,7 +112,7 @@ impl Engine {
         let mut state = self.lock();
         let before = held.load(Ordering::Relaxed);
         let given_back = bytes.min(before);
-        held.store(before - given_back, Ordering::Relaxed);
+        state.set_held(held, before, before - given_back);
         state.ledger.release(Charge::Reserved, node, given_back);
         self.finish(state);
         given_back
@@ -115,11 +121,11 @@ impl Engine {
     /// Moves at most `bytes` from one reservation to another of the same budget, so that the sums
     /// do not change and nobody in line can get in between; answers how many it moved.
     pub(crate) fn move_between(&self, from: &AtomicU64, to: &AtomicU64, bytes: u64) -> u64 {
-        let _state = self.lock();
-        let before = from.load(Ordering::Relaxed);
-        let moved = bytes.min(before);
-        from.store(before - moved, Ordering::Relaxed);
-        to.store(to.load(Ordering::Relaxed) + moved, Ordering::Relaxed);
+        let mut state = self.lock();
+        let (left, right) = (from.load(Ordering::Relaxed), to.load(Ordering::Relaxed));
+        let moved = bytes.min(left);
+        state.set_held(from, left, left - moved);
+        state.set_held(to, right, right + moved);
         moved
     }
 
@@ -127,12 +133,25 @@ impl Engine {
     #[cold]
     pub(crate) fn unreserve_slowly(&self, node: NodeId, bytes: u64) {
         let _held = self.hold();
+        if bytes == 0 {
+            let mut state = self.lock();
+            state.empty_reservations -= 1;
+            return self.finish(state);
+        }
         let cache = local::own(self);
         self.discharge_opening(cache.as_deref(), Charge::Reserved, node, bytes);
     }
 }
 
 impl State {
+    /// Changes what a reservation holds, and notes if that is nothing now, or was: such a reservation
+    /// is not in the ledger, and needs the engine like any other.
+    fn set_held(&mut self, held: &AtomicU64, before: u64, after: u64) {
+        held.store(after, Ordering::Relaxed);
+        self.empty_reservations += u64::from(after == 0);
+        self.empty_reservations -= u64::from(before == 0);
+    }
+
     fn reserve_error(&self, refusal: Refusal, node: NodeId, needed_bytes: u64) -> ReserveError {
         match refusal {
             Refusal::Unsatisfiable => ReserveError::Unsatisfiable {

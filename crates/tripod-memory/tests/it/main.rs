@@ -8,11 +8,18 @@ mod acquire;
 mod budgets;
 mod classes;
 mod counting;
+mod limits;
 mod metrics;
+mod model;
 mod object_pool;
+mod own_process;
+mod pitfalls;
 mod pressure;
+mod refusals;
 mod reserve;
+mod residency;
 mod stress;
+mod threads;
 
 use std::pin::Pin;
 use std::sync::Arc;

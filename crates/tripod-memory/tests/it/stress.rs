@@ -3,16 +3,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use tripod_memory::{Budget, MemoryManager, Reservation, Reserve};
 
 use crate::manager;
 
 /// A small generator with a seed that failures print; quality does not matter here.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -174,4 +175,47 @@ fn with_idle_buffers_of_the_wrong_class_filling_the_budget_none_is_refused() {
             }
         });
     }
+}
+
+#[test]
+fn the_collector_takes_nothing_from_a_thread_that_is_at_work() {
+    // What is idle in many classes at once, so that there is much to take from one cache.
+    const CLASSES: usize = 16;
+    const ROUNDS: u64 = 400;
+    let ttl = Duration::from_secs(8);
+    let sizes = (1..=CLASSES).map(|pages| pages << 12);
+    let builder = MemoryManager::builder().size_classes(sizes).unwrap();
+    let memory = builder.ttl(ttl).background_collection(false).build().unwrap();
+    let (is_done, start) = (AtomicBool::new(false), Instant::now());
+    let take = |count: usize, class: usize| -> Vec<_> {
+        (0..count).map(|_| memory.acquire(class << 12).unwrap()).collect()
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for passed in 1.. {
+                memory.collect(start + ttl * passed, Duration::from_millis(1));
+                if is_done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for round in 0..ROUNDS {
+            (1..=CLASSES).for_each(|class| drop(take(6, class)));
+            for mark in 0..300 {
+                let mut held = take(4, CLASSES);
+                for (index, buffer) in held.iter_mut().enumerate() {
+                    buffer[..8]
+                        .copy_from_slice(&(round << 32 | mark << 8 | index as u64).to_le_bytes());
+                }
+                for (index, buffer) in held.iter().enumerate() {
+                    let expected = (round << 32 | mark << 8 | index as u64).to_le_bytes();
+                    assert_eq!(buffer[..8], expected, "two holders in round {round}");
+                }
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(memory.stats().used_bytes, 0);
+    memory.trim();
+    assert_eq!(memory.stats().committed_bytes, 0);
 }
