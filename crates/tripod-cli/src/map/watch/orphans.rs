@@ -121,7 +121,7 @@ fn belongs_to(origin: &Origin, commands: &[Watched]) -> Belongs {
 mod tests {
     use tripod::{Drain, Task, TaskContext, Tripod};
 
-    use super::super::watched::Usage;
+    use super::super::Subject;
     use super::*;
 
     async fn context(tripod: &Tripod) -> TaskContext {
@@ -134,19 +134,11 @@ mod tests {
     }
 
     fn command(id: u64, context: &TaskContext, phase: Phase) -> Watched {
-        Watched {
-            id,
-            number: id,
-            marker: format!("marker-{id}"),
-            context: context.clone(),
-            group: None,
-            started: Instant::now(),
-            phase,
-            usage: Usage::default(),
-            pids: Vec::new(),
-            paused: false,
-            stopped: false,
-        }
+        let (marker, context) = (format!("marker-{id}"), context.clone());
+        let subject = Subject { number: id, marker, context, group: None };
+        let mut command = Watched::new(id, subject, Instant::now());
+        command.phase = phase;
+        command
     }
 
     // Decided on a table, not on processes: the children of other tests are own children too.

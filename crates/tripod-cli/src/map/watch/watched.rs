@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tripod::{Reservation, TaskContext};
 
+use super::Subject;
 use super::orphans::Orphans;
-use super::outlook::Outlook;
+use super::outlook::{LOOK_EVERY_MAX, Pace};
 use crate::process::cgroup::CommandGroup;
 use crate::process::tree::{self, TreeUsage};
 
@@ -25,6 +26,11 @@ pub(super) struct Watched {
     pub(super) started: Instant,
     pub(super) phase: Phase,
     pub(super) usage: Usage,
+    pub(super) pace: Pace,
+    /// When it was last measured, or started.
+    pub(super) measured: Instant,
+    /// When it was last looked into what its processes share.
+    shared_measured: Option<Instant>,
     /// Its processes, as of the last look.
     pub(super) pids: Vec<i32>,
     /// Stopped from running by SIGSTOP, until there is memory for it.
@@ -55,7 +61,28 @@ pub(crate) struct Usage {
 }
 
 impl Watched {
-    pub(super) fn measure(&mut self, orphans: &Orphans) {
+    /// A command that is about to be started, `started` in the order `id`.
+    pub(super) fn new(id: u64, subject: Subject, started: Instant) -> Self {
+        let Subject { number, marker, context, group } = subject;
+        Self {
+            id,
+            number,
+            marker,
+            context,
+            group,
+            started,
+            phase: Phase::Starting,
+            usage: Usage::default(),
+            pace: Pace::FRESH,
+            measured: started,
+            shared_measured: None,
+            pids: Vec::new(),
+            paused: false,
+            stopped: false,
+        }
+    }
+
+    pub(super) fn measure(&mut self, now: Instant, orphans: &Orphans) {
         let used_bytes = match &self.group {
             Some(group) => group.used_bytes().unwrap_or(self.usage.used_bytes),
             None => {
@@ -65,6 +92,10 @@ impl Watched {
             }
         };
         self.usage.grown_bytes = used_bytes.saturating_sub(self.usage.used_bytes);
+        let since = now.saturating_duration_since(std::mem::replace(&mut self.measured, now));
+        if matches!(self.phase, Phase::Running(_)) && !self.paused {
+            self.pace.observe(self.usage.grown_bytes, since);
+        }
         self.set_used(used_bytes);
     }
 
@@ -80,12 +111,10 @@ impl Watched {
         tree
     }
 
-    /// Looks into what the processes share. Slow, so it is done only before the command is refused
-    /// memory, and while it is paused.
-    fn measure_shared(&mut self, orphans: &Orphans) {
-        if self.group.is_some() {
-            return;
-        }
+    /// Looks into what the processes share. Slow (2 ms for 150 MiB), so it is done only before the
+    /// command is refused memory, and now and then while it is paused.
+    fn measure_shared(&mut self, now: Instant, orphans: &Orphans) {
+        self.shared_measured = Some(now);
         let tree = self.tree(orphans);
         if let Some(pss_bytes) = tree.pss_bytes() {
             self.usage.shared_bytes = tree.rss_bytes.saturating_sub(pss_bytes);
@@ -102,20 +131,38 @@ impl Watched {
         self.context.memory().map_or(u64::MAX, |reservation| reservation.bytes())
     }
 
+    /// Whether the watch has a say in what becomes of the command.
+    pub(super) fn is_held_to_reservation(&self) -> bool {
+        !self.stopped && self.phase != Phase::Ended
+    }
+
     /// Whether the command may go on: it is within its reservation, which is grown by up to
     /// `room_bytes` where it has to be. Otherwise it is paused.
     pub(super) fn settle(&mut self, orphans: &Orphans, room_bytes: u64) -> bool {
-        let mut is_within = self.grow_reservation(room_bytes);
-        if !is_within {
-            // At once, before anything slow.
-            self.pause(orphans);
-            self.measure_shared(orphans);
-            is_within = self.grow_reservation(room_bytes);
-        }
+        let is_within = self.grow_reservation(room_bytes);
         if is_within {
             self.resume(orphans);
+        } else {
+            self.pause(orphans);
         }
         is_within
+    }
+
+    /// Whether what its processes share has to be looked into before it is refused memory.
+    pub(super) fn is_shared_unclear(&self, now: Instant) -> bool {
+        let is_old = |last: Instant| now.saturating_duration_since(last) >= LOOK_EVERY_MAX;
+        self.group.is_none() && self.shared_measured.is_none_or(is_old)
+    }
+
+    /// As [`settle`](Self::settle), for one that was refused, with shared pages counted once.
+    pub(super) fn settle_again(
+        &mut self,
+        now: Instant,
+        orphans: &Orphans,
+        room_bytes: u64,
+    ) -> bool {
+        self.measure_shared(now, orphans);
+        self.settle(orphans, room_bytes)
     }
 
     fn grow_reservation(&self, room_bytes: u64) -> bool {
@@ -146,14 +193,23 @@ impl Watched {
 
     /// Repeated at every look while it lasts: a process forked in the middle of one was missed.
     fn pause(&mut self, orphans: &Orphans) {
-        self.paused = true;
+        if !std::mem::replace(&mut self.paused, true) {
+            // It has changed since what it shares was last looked into.
+            self.shared_measured = None;
+        }
         self.signal(Signal::STOP, orphans);
     }
 
     fn resume(&mut self, orphans: &Orphans) {
         if std::mem::take(&mut self.paused) {
-            self.signal(Signal::CONT, orphans);
+            self.go_on(orphans);
         }
+    }
+
+    /// Lets it run again.
+    pub(super) fn go_on(&mut self, orphans: &Orphans) {
+        self.pace = Pace::FRESH;
+        self.signal(Signal::CONT, orphans);
     }
 
     pub(super) fn stop(&mut self, orphans: &Orphans) {
@@ -181,13 +237,11 @@ impl Watched {
         }
     }
 
-    pub(super) fn outlook(&self, now: Instant, since: Duration) -> Outlook {
-        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let grown = u128::from(self.usage.grown_bytes) * 1_000_000_000 / u128::from(nanos);
-        Outlook {
-            age: now.duration_since(self.started),
-            slack_bytes: self.reserved_bytes().saturating_sub(self.usage.used_bytes),
-            growth_bytes_per_second: u64::try_from(grown).unwrap_or(u64::MAX),
+    /// How long after it was measured the command has to be looked at again.
+    pub(super) fn next_look(&self) -> Duration {
+        if self.paused || !self.is_held_to_reservation() {
+            return LOOK_EVERY_MAX;
         }
+        self.pace.next_look(self.reserved_bytes().saturating_sub(self.usage.used_bytes))
     }
 }
