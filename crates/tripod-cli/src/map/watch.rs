@@ -264,12 +264,9 @@ impl State {
         let Some(index) = position else { return false };
         let ended = self.commands.remove(index);
         let Some(reservation) = ended.context.memory() else { return false };
-        let mut any_paused = false;
-        for command in self.commands.iter_mut().filter(|command| command.paused) {
-            any_paused = true;
-            command.take_from(reservation, &self.orphans);
-        }
-        any_paused
+        let paused = || self.commands.iter().filter(|command| command.paused);
+        paused().for_each(|command| command.take_from(reservation));
+        paused().next().is_some()
     }
 }
 
@@ -330,7 +327,7 @@ impl Watching {
     pub(crate) fn end(self) {
         let mut state = self.watch.lock();
         if state.hand_over(self.id) {
-            // Those that go on grow again, and for those that do not another may have to end.
+            // It lets go on those that have enough now; for the others another may have to end.
             self.watch.hasten(&mut state, Instant::now());
         }
     }

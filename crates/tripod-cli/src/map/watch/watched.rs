@@ -179,16 +179,14 @@ impl Watched {
         grow(expected_growth_bytes.max(headroom_bytes)) || missing_bytes == 0 || grow(missing_bytes)
     }
 
-    /// Takes what is missing from `other`, and goes on if that is enough.
-    pub(super) fn take_from(&mut self, other: &Reservation, orphans: &Orphans) {
+    /// Takes what is missing from `other`. It goes on at the next look, if that is enough: whoever
+    /// is let go on must be in sight.
+    pub(super) fn take_from(&self, other: &Reservation) {
         let Some(reservation) = self.context.memory() else { return };
         let reserved_bytes = reservation.bytes();
         let headroom_bytes = reserved_bytes / GROWTH_HEADROOM_FRACTION;
         let missing_bytes = self.usage.used_bytes.saturating_sub(reserved_bytes);
-        let moved_bytes = other.move_to(reservation, missing_bytes + headroom_bytes);
-        if moved_bytes >= missing_bytes {
-            self.resume(orphans);
-        }
+        other.move_to(reservation, missing_bytes + headroom_bytes);
     }
 
     /// Repeated at every look while it lasts: a process forked in the middle of one was missed.
