@@ -30,6 +30,7 @@ use watched::{Phase, Watched};
 
 mod orphans;
 mod outlook;
+mod starting;
 mod watched;
 
 /// The environment variable that marks the processes of a command, so that one which lost its
@@ -200,6 +201,7 @@ impl State {
     /// Measures every command, settles what is over its reservation, and says how long after `now`
     /// to look again: `None` when nothing runs.
     fn look(&mut self, now: Instant) -> Option<Duration> {
+        starting::find(&mut self.commands);
         self.orphans.look(now, &self.commands, self.started);
         let is_settled = self.settle(now);
         let mut unattributed = TreeUsage::default();
@@ -289,7 +291,7 @@ impl Watching {
             let mut state = watch.lock();
             let command = state.commands.iter_mut().find(|command| command.id == id);
             // It may have ended already, and its end be known.
-            if let Some(command) = command.filter(|command| command.phase == Phase::Starting) {
+            if let Some(command) = command.filter(|command| command.phase != Phase::Ended) {
                 command.phase = Phase::Running(pid);
             }
         }

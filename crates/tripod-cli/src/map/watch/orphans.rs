@@ -119,27 +119,10 @@ fn belongs_to(origin: &Origin, commands: &[Watched]) -> Belongs {
 
 #[cfg(test)]
 mod tests {
-    use tripod::{Drain, Task, TaskContext, Tripod};
+    use tripod::{Drain, Tripod};
 
-    use super::super::Subject;
+    use super::super::watched::tests::{command, context};
     use super::*;
-
-    async fn context(tripod: &Tripod) -> TaskContext {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let task = Task::with_context(|context| async move {
-            let _ = sender.send(context);
-        });
-        drop(tripod.submit(task).unwrap());
-        receiver.await.unwrap()
-    }
-
-    fn command(id: u64, context: &TaskContext, phase: Phase) -> Watched {
-        let (marker, context) = (format!("marker-{id}"), context.clone());
-        let subject = Subject { number: id, marker, context, group: None };
-        let mut command = Watched::new(id, subject, Instant::now());
-        command.phase = phase;
-        command
-    }
 
     // Decided on a table, not on processes: the children of other tests are own children too.
     #[tokio::test]

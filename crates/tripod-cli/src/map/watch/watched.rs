@@ -29,8 +29,8 @@ pub(super) struct Watched {
     pub(super) pace: Pace,
     /// When it was last measured, or started.
     pub(super) measured: Instant,
-    /// When it was last looked into what its processes share.
-    shared_measured: Option<Instant>,
+    /// When it was last looked into what its processes share, and which those were.
+    shared_measured: Option<(Instant, Vec<i32>)>,
     /// Its processes, as of the last look.
     pub(super) pids: Vec<i32>,
     /// Stopped from running by SIGSTOP, until there is memory for it.
@@ -114,8 +114,8 @@ impl Watched {
     /// Looks into what the processes share. Slow (2 ms for 150 MiB), so it is done only before the
     /// command is refused memory, and now and then while it is paused.
     fn measure_shared(&mut self, now: Instant, orphans: &Orphans) {
-        self.shared_measured = Some(now);
         let tree = self.tree(orphans);
+        self.shared_measured = Some((now, tree.pids.clone()));
         if let Some(pss_bytes) = tree.pss_bytes() {
             self.usage.shared_bytes = tree.rss_bytes.saturating_sub(pss_bytes);
             self.set_used(tree.rss_bytes.min(pss_bytes));
@@ -148,10 +148,13 @@ impl Watched {
         is_within
     }
 
-    /// Whether what its processes share has to be looked into before it is refused memory.
+    /// Whether what its processes share has to be looked into before it is refused memory: it
+    /// changes when one is forked, and slowly while they write.
     pub(super) fn is_shared_unclear(&self, now: Instant) -> bool {
-        let is_old = |last: Instant| now.saturating_duration_since(last) >= LOOK_EVERY_MAX;
-        self.group.is_none() && self.shared_measured.is_none_or(is_old)
+        let is_current = |(last, pids): &(Instant, Vec<i32>)| {
+            now.saturating_duration_since(*last) < LOOK_EVERY_MAX && *pids == self.pids
+        };
+        self.group.is_none() && !self.shared_measured.as_ref().is_some_and(is_current)
     }
 
     /// As [`settle`](Self::settle), for one that was refused, with shared pages counted once.
@@ -191,10 +194,7 @@ impl Watched {
 
     /// Repeated at every look while it lasts: a process forked in the middle of one was missed.
     fn pause(&mut self, orphans: &Orphans) {
-        if !std::mem::replace(&mut self.paused, true) {
-            // It has changed since what it shares was last looked into.
-            self.shared_measured = None;
-        }
+        self.paused = true;
         self.signal(Signal::STOP, orphans);
     }
 
@@ -241,5 +241,107 @@ impl Watched {
             return LOOK_EVERY_MAX;
         }
         self.pace.next_look(self.reserved_bytes().saturating_sub(self.usage.used_bytes))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use tripod::{Drain, Task, Tripod};
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// What the task of a command is given, with 64 MiB reserved for it.
+    pub(crate) async fn context(tripod: &Tripod) -> TaskContext {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let task = Task::with_context(|context| async move {
+            let _ = sender.send(context.clone());
+            // What is reserved goes with the task.
+            context.cancelled().await;
+        });
+        drop(tripod.submit(task.memory_bytes(64 * MIB)).unwrap());
+        receiver.await.unwrap()
+    }
+
+    /// A command with a marker that no process bears.
+    pub(crate) fn command(id: u64, context: &TaskContext, phase: Phase) -> Watched {
+        let (marker, context) = (format!("marker-{id}"), context.clone());
+        let subject = Subject { number: id, marker, context, group: None };
+        let mut command = Watched::new(id, subject, Instant::now());
+        command.phase = phase;
+        command
+    }
+
+    /// A running command that has `used_mib` of its 64, as of a look at its start.
+    fn running(context: &TaskContext, used_mib: u64) -> Watched {
+        let mut command = command(1, context, Phase::Running(0));
+        command.set_used(used_mib * MIB);
+        command
+    }
+
+    #[tokio::test]
+    async fn one_that_goes_on_after_a_pause_is_expected_to_grow() {
+        let tripod = Tripod::builder().memory_budget_bytes(64 * MIB).build().unwrap();
+        let context = context(&tripod).await;
+        let orphans = Orphans::default();
+        let mut command = running(&context, 32);
+        let fresh = command.next_look();
+        command.pace.observe(0, Duration::from_secs(1));
+        assert_eq!(command.next_look(), LOOK_EVERY_MAX);
+        // A paused one needs no look, and is not expected to grow until it goes on.
+        command.set_used(65 * MIB);
+        assert!(!command.settle(&orphans, 0) && command.paused);
+        assert_eq!(command.next_look(), LOOK_EVERY_MAX);
+        command.set_used(32 * MIB);
+        assert!(command.settle(&orphans, 0) && !command.paused);
+        assert_eq!(command.next_look(), fresh);
+        assert!(fresh < LOOK_EVERY_MAX);
+        tripod.shutdown(Drain::Now).await;
+    }
+
+    #[tokio::test]
+    async fn what_it_shares_is_looked_into_now_and_then_and_when_its_processes_change() {
+        let tripod = Tripod::builder().memory_budget_bytes(64 * MIB).build().unwrap();
+        let context = context(&tripod).await;
+        let orphans = Orphans::default();
+        let mut command = running(&context, 65);
+        let now = command.started;
+        assert!(!command.settle(&orphans, 0) && command.is_shared_unclear(now));
+        assert!(!command.settle_again(now, &orphans, 0));
+        let looks = [now, now + LOOK_EVERY_MAX / 2, now + LOOK_EVERY_MAX];
+        assert_eq!(looks.map(|now| command.is_shared_unclear(now)), [false, false, true]);
+        command.pids.push(0);
+        assert!(command.is_shared_unclear(now));
+        tripod.shutdown(Drain::Now).await;
+    }
+
+    #[tokio::test]
+    async fn what_another_had_is_taken_before_it_goes_on() {
+        let tripod = Tripod::builder().memory_budget_bytes(128 * MIB).build().unwrap();
+        let (context, ended) = (context(&tripod).await, context(&tripod).await);
+        let orphans = Orphans::default();
+        let mut command = running(&context, 72);
+        assert!(!command.settle(&orphans, 0));
+        command.take_from(ended.memory().unwrap());
+        // What is missing, and an eighth of what it had.
+        assert_eq!(command.reserved_bytes(), 80 * MIB);
+        assert!(command.paused, "until the watch looks at it");
+        assert!(command.settle(&orphans, 0) && !command.paused);
+        tripod.shutdown(Drain::Now).await;
+    }
+
+    #[tokio::test]
+    async fn one_whose_process_is_not_known_is_never_taken_to_stand_still() {
+        let tripod = Tripod::builder().build().unwrap();
+        let context = context(&tripod).await;
+        let mut command = command(1, &context, Phase::Starting);
+        let fresh = command.next_look();
+        for second in 1..=3 {
+            let now = command.started + Duration::from_secs(second);
+            command.measure(now, &Orphans::default());
+        }
+        assert_eq!(command.next_look(), fresh);
+        tripod.shutdown(Drain::Now).await;
     }
 }
