@@ -97,16 +97,8 @@ impl Watch {
     /// # Errors
     /// If the system refuses a thread.
     pub(crate) fn start(budget: Budget) -> io::Result<Arc<Self>> {
-        let state = State {
-            budget,
-            commands: Vec::new(),
-            started: 0,
-            totals: Totals::default(),
-            orphans: Orphans::default(),
-            look_due: None,
-            suspended: false,
-        };
-        let watch = Arc::new(Self { state: Mutex::new(state), hastened: Condvar::new() });
+        let state = Mutex::new(State::new(budget));
+        let watch = Arc::new(Self { state, hastened: Condvar::new() });
         let watching = Arc::clone(&watch);
         let thread = std::thread::Builder::new().name("watch".to_owned());
         thread.spawn(move || {
@@ -198,6 +190,18 @@ impl Watch {
 }
 
 impl State {
+    fn new(budget: Budget) -> Self {
+        Self {
+            budget,
+            commands: Vec::new(),
+            started: 0,
+            totals: Totals::default(),
+            orphans: Orphans::default(),
+            look_due: None,
+            suspended: false,
+        }
+    }
+
     /// Measures every command, settles what is over its reservation, and says how long after `now`
     /// to look again: `None` when nothing runs.
     fn look(&mut self, now: Instant) -> Option<Duration> {
@@ -224,12 +228,12 @@ impl State {
             let command = &mut self.commands[index];
             command.measure(now, &self.orphans);
             let is_held = command.is_held_to_reservation() && !self.suspended;
-            if is_held && !command.settle(&self.orphans, room_bytes) {
+            if is_held && !command.settle(now, &self.orphans, room_bytes) {
                 refused.push(index);
             }
         }
         // One in each look, so that the others are not out of sight for long.
-        let is_unclear = |index: &usize| self.commands[*index].is_shared_unclear(now);
+        let is_unclear = |index: &usize| self.commands[*index].is_shared_unclear();
         if let Some(unclear) = refused.iter().position(is_unclear) {
             let index = refused[unclear];
             let room_bytes = self.growth_room_bytes();
@@ -237,7 +241,7 @@ impl State {
                 refused.remove(unclear);
             }
         }
-        if refused.iter().any(|index| self.commands[*index].is_shared_unclear(now)) {
+        if refused.iter().any(|index| self.commands[*index].is_shared_unclear()) {
             return false;
         }
         // One at a time: what the stopped one gives back may be enough for the others.
@@ -345,5 +349,60 @@ impl Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         self.watch.lock().commands.retain(|command| command.id != self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+
+    use tripod::{Drain, Tripod};
+
+    use super::watched::tests::{command, context};
+    use super::*;
+
+    /// A process that waits, with more memory than a page.
+    fn waiting_shell() -> Child {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read line"]).stdin(Stdio::piped()).process_group(0);
+        command.spawn().unwrap()
+    }
+
+    // When what is shared was taken to be unclear again after 100 ms, more commands than could be
+    // looked into in that time were all paused for ever.
+    #[tokio::test]
+    async fn when_all_are_over_one_is_stopped_however_long_it_takes_to_look_at_them() {
+        const COMMANDS: usize = 5;
+        let tripod = Tripod::builder()
+            .memory_budget_bytes(4096)
+            .concurrency(NonZeroUsize::new(COMMANDS).unwrap())
+            .build()
+            .unwrap();
+        let mut state = State::new(tripod.memory().root().clone());
+        let mut shells: Vec<_> = (0..COMMANDS).map(|_| waiting_shell()).collect();
+        for (id, shell) in (1..).zip(&shells) {
+            let phase = Phase::Running(i32::try_from(shell.id()).unwrap());
+            let context = context(&tripod, 4096 / COMMANDS as u64).await;
+            state.commands.push(command(id, &context, phase));
+        }
+        let start = Instant::now();
+        let looks = (0..).map(|seconds| start + Duration::from_secs(seconds));
+        let settled: Vec<_> = looks.take(COMMANDS).map(|now| state.settle(now)).collect();
+        assert_eq!(settled, [false, false, false, false, true], "one is looked into at a time");
+        assert!(state.commands.iter().all(|command| command.paused));
+        let stopped = |state: &State| -> Vec<bool> {
+            state.commands.iter().map(|command| command.stopped).collect()
+        };
+        let youngest = [false, false, false, false, true];
+        assert_eq!(stopped(&state), youngest);
+        assert!(state.settle(start + Duration::from_secs(60)));
+        assert_eq!(stopped(&state), youngest, "not another before that one is gone");
+        for (shell, command) in shells.iter_mut().zip(&mut state.commands) {
+            command.stop(&state.orphans);
+            shell.wait().unwrap();
+        }
+        tripod.shutdown(Drain::Now).await;
     }
 }

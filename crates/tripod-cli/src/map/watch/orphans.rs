@@ -128,7 +128,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_a_leftover_once_no_command_can_own_it() {
         let tripod = Tripod::builder().build().unwrap();
-        let context = context(&tripod).await;
+        let context = context(&tripod, 0).await;
         let marked = |id: u64| Origin::Marked(format!("marker-{id}"));
         let (starting, running, ended) = (Phase::Starting, Phase::Running(4711), Phase::Ended);
         for (origin, phases, expected) in [

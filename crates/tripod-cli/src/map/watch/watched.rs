@@ -14,6 +14,8 @@ use crate::process::tree::{self, TreeUsage};
 
 /// How much more than it needs at once a growing command asks for: a fraction of its reservation.
 const GROWTH_HEADROOM_FRACTION: u64 = 8;
+/// How long it is taken for granted what the processes of a command share while they run.
+const SHARED_HOLDS_FOR: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -29,8 +31,8 @@ pub(super) struct Watched {
     pub(super) pace: Pace,
     /// When it was last measured, or started.
     pub(super) measured: Instant,
-    /// When it was last looked into what its processes share, and which those were.
-    shared_measured: Option<(Instant, Vec<i32>)>,
+    /// What is known of the pages that its processes share.
+    shared: Option<Shared>,
     /// Its processes, as of the last look.
     pub(super) pids: Vec<i32>,
     /// Stopped from running by SIGSTOP, until there is memory for it.
@@ -47,6 +49,14 @@ pub(super) enum Phase {
     Running(i32),
     /// Its process was reaped; what it left behind may still be on its way out.
     Ended,
+}
+
+/// When it was looked into what processes share, and which those were.
+#[derive(Debug)]
+struct Shared {
+    measured: Instant,
+    /// In ascending order.
+    pids: Vec<i32>,
 }
 
 /// The memory of a command against its reservation.
@@ -75,7 +85,7 @@ impl Watched {
             usage: Usage::default(),
             pace: Pace::FRESH,
             measured: started,
-            shared_measured: None,
+            shared: None,
             pids: Vec::new(),
             paused: false,
             stopped: false,
@@ -112,10 +122,10 @@ impl Watched {
     }
 
     /// Looks into what the processes share. Slow (2 ms for 150 MiB), so it is done only before the
-    /// command is refused memory, and now and then while it is paused.
+    /// command is refused memory.
     fn measure_shared(&mut self, now: Instant, orphans: &Orphans) {
         let tree = self.tree(orphans);
-        self.shared_measured = Some((now, tree.pids.clone()));
+        self.shared = Some(Shared { measured: now, pids: sorted(&tree.pids) });
         if let Some(pss_bytes) = tree.pss_bytes() {
             self.usage.shared_bytes = tree.rss_bytes.saturating_sub(pss_bytes);
             self.set_used(tree.rss_bytes.min(pss_bytes));
@@ -138,23 +148,20 @@ impl Watched {
 
     /// Whether the command may go on: it is within its reservation, which is grown by up to
     /// `room_bytes` where it has to be. Otherwise it is paused.
-    pub(super) fn settle(&mut self, orphans: &Orphans, room_bytes: u64) -> bool {
+    pub(super) fn settle(&mut self, now: Instant, orphans: &Orphans, room_bytes: u64) -> bool {
         let is_within = self.grow_reservation(room_bytes);
         if is_within {
             self.resume(orphans);
         } else {
-            self.pause(orphans);
+            self.pause(now, orphans);
         }
         is_within
     }
 
-    /// Whether what its processes share has to be looked into before it is refused memory: it
-    /// changes when one is forked, and slowly while they write.
-    pub(super) fn is_shared_unclear(&self, now: Instant) -> bool {
-        let is_current = |(last, pids): &(Instant, Vec<i32>)| {
-            now.saturating_duration_since(*last) < LOOK_EVERY_MAX && *pids == self.pids
-        };
-        self.group.is_none() && !self.shared_measured.as_ref().is_some_and(is_current)
+    /// Whether what its processes share has to be looked into before it is refused memory.
+    pub(super) fn is_shared_unclear(&self) -> bool {
+        let is_of_these = |shared: &Shared| shared.pids == sorted(&self.pids);
+        self.group.is_none() && !self.shared.as_ref().is_some_and(is_of_these)
     }
 
     /// As [`settle`](Self::settle), for one that was refused, with shared pages counted once.
@@ -165,7 +172,7 @@ impl Watched {
         room_bytes: u64,
     ) -> bool {
         self.measure_shared(now, orphans);
-        self.settle(orphans, room_bytes)
+        self.settle(now, orphans, room_bytes)
     }
 
     fn grow_reservation(&self, room_bytes: u64) -> bool {
@@ -193,8 +200,15 @@ impl Watched {
     }
 
     /// Repeated at every look while it lasts: a process forked in the middle of one was missed.
-    fn pause(&mut self, orphans: &Orphans) {
-        self.paused = true;
+    fn pause(&mut self, now: Instant, orphans: &Orphans) {
+        if !std::mem::replace(&mut self.paused, true) {
+            // It changes while they run. While they do not, what is known stays true: however many
+            // are paused, and however long it takes, it is clear for all of them at some time.
+            let is_old = |shared: &mut Shared| {
+                now.saturating_duration_since(shared.measured) >= SHARED_HOLDS_FOR
+            };
+            self.shared.take_if(is_old);
+        }
         self.signal(Signal::STOP, orphans);
     }
 
@@ -244,6 +258,12 @@ impl Watched {
     }
 }
 
+fn sorted(pids: &[i32]) -> Vec<i32> {
+    let mut pids = pids.to_vec();
+    pids.sort_unstable();
+    pids
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use tripod::{Drain, Task, Tripod};
@@ -252,15 +272,15 @@ pub(super) mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// What the task of a command is given, with 64 MiB reserved for it.
-    pub(crate) async fn context(tripod: &Tripod) -> TaskContext {
+    /// What the task of a command is given, with `reserved_bytes` reserved for it.
+    pub(crate) async fn context(tripod: &Tripod, reserved_bytes: u64) -> TaskContext {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let task = Task::with_context(|context| async move {
             let _ = sender.send(context.clone());
             // What is reserved goes with the task.
             context.cancelled().await;
         });
-        drop(tripod.submit(task.memory_bytes(64 * MIB)).unwrap());
+        drop(tripod.submit(task.memory_bytes(reserved_bytes)).unwrap());
         receiver.await.unwrap()
     }
 
@@ -283,7 +303,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn one_that_goes_on_after_a_pause_is_expected_to_grow() {
         let tripod = Tripod::builder().memory_budget_bytes(64 * MIB).build().unwrap();
-        let context = context(&tripod).await;
+        let context = context(&tripod, 64 * MIB).await;
         let orphans = Orphans::default();
         let mut command = running(&context, 32);
         let fresh = command.next_look();
@@ -291,50 +311,59 @@ pub(super) mod tests {
         assert_eq!(command.next_look(), LOOK_EVERY_MAX);
         // A paused one needs no look, and is not expected to grow until it goes on.
         command.set_used(65 * MIB);
-        assert!(!command.settle(&orphans, 0) && command.paused);
+        assert!(!command.settle(Instant::now(), &orphans, 0) && command.paused);
         assert_eq!(command.next_look(), LOOK_EVERY_MAX);
         command.set_used(32 * MIB);
-        assert!(command.settle(&orphans, 0) && !command.paused);
+        assert!(command.settle(Instant::now(), &orphans, 0) && !command.paused);
         assert_eq!(command.next_look(), fresh);
         assert!(fresh < LOOK_EVERY_MAX);
         tripod.shutdown(Drain::Now).await;
     }
 
     #[tokio::test]
-    async fn what_it_shares_is_looked_into_now_and_then_and_when_its_processes_change() {
+    async fn what_it_shares_is_looked_into_after_it_has_run_and_when_its_processes_change() {
         let tripod = Tripod::builder().memory_budget_bytes(64 * MIB).build().unwrap();
-        let context = context(&tripod).await;
+        let context = context(&tripod, 64 * MIB).await;
         let orphans = Orphans::default();
         let mut command = running(&context, 65);
         let now = command.started;
-        assert!(!command.settle(&orphans, 0) && command.is_shared_unclear(now));
-        assert!(!command.settle_again(now, &orphans, 0));
-        let looks = [now, now + LOOK_EVERY_MAX / 2, now + LOOK_EVERY_MAX];
-        assert_eq!(looks.map(|now| command.is_shared_unclear(now)), [false, false, true]);
+        assert!(!command.settle(now, &orphans, 0) && command.is_shared_unclear());
+        assert!(!command.settle_again(now, &orphans, 0) && !command.is_shared_unclear());
+        for (runs_for, is_unclear) in [(SHARED_HOLDS_FOR / 2, false), (SHARED_HOLDS_FOR, true)] {
+            command.set_used(32 * MIB);
+            assert!(command.settle(now, &orphans, 0));
+            command.set_used(65 * MIB);
+            assert!(!command.settle(now + runs_for, &orphans, 0));
+            assert_eq!(command.is_shared_unclear(), is_unclear, "{runs_for:?}");
+        }
+        // Not while it is paused, however long.
+        assert!(!command.settle_again(now, &orphans, 0) && !command.is_shared_unclear());
+        assert!(!command.settle(now + 9 * SHARED_HOLDS_FOR, &orphans, 0));
+        assert!(!command.is_shared_unclear());
         command.pids.push(0);
-        assert!(command.is_shared_unclear(now));
+        assert!(command.is_shared_unclear());
         tripod.shutdown(Drain::Now).await;
     }
 
     #[tokio::test]
     async fn what_another_had_is_taken_before_it_goes_on() {
         let tripod = Tripod::builder().memory_budget_bytes(128 * MIB).build().unwrap();
-        let (context, ended) = (context(&tripod).await, context(&tripod).await);
+        let (context, ended) = (context(&tripod, 64 * MIB).await, context(&tripod, 64 * MIB).await);
         let orphans = Orphans::default();
         let mut command = running(&context, 72);
-        assert!(!command.settle(&orphans, 0));
+        assert!(!command.settle(Instant::now(), &orphans, 0));
         command.take_from(ended.memory().unwrap());
         // What is missing, and an eighth of what it had.
         assert_eq!(command.reserved_bytes(), 80 * MIB);
         assert!(command.paused, "until the watch looks at it");
-        assert!(command.settle(&orphans, 0) && !command.paused);
+        assert!(command.settle(Instant::now(), &orphans, 0) && !command.paused);
         tripod.shutdown(Drain::Now).await;
     }
 
     #[tokio::test]
     async fn one_whose_process_is_not_known_is_never_taken_to_stand_still() {
         let tripod = Tripod::builder().build().unwrap();
-        let context = context(&tripod).await;
+        let context = context(&tripod, 64 * MIB).await;
         let mut command = command(1, &context, Phase::Starting);
         let fresh = command.next_look();
         for second in 1..=3 {
