@@ -6,8 +6,10 @@
 
 mod acquire;
 mod budgets;
+mod bytes;
 mod classes;
 mod counting;
+mod io;
 mod metrics;
 mod object_pool;
 mod pressure;
