@@ -161,6 +161,17 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts_mut(spare.as_ptr(), room - len) }
     }
 
+    /// Makes the visible bytes of a buffer that was just handed out zero.
+    pub(crate) fn zero(&mut self) {
+        // Without a class it is a mapping of its own, which begins with zeroes. Buffers of a class are
+        // not told apart by whether their span is fresh: to write zeroes into a fresh one first makes
+        // its page faults come earlier, not more (60 us for 64 KiB with or without, 2026-11), and a
+        // used one, the rule, takes 0.6 us.
+        if self.class() != NO_CLASS {
+            self.fill(0);
+        }
+    }
+
     /// The most bytes that can be visible.
     fn room(&self) -> usize {
         // Whole pages may be one byte more than a handle has bits for.
@@ -290,7 +301,7 @@ pub enum AcquireError {
     /// The budget has no room now, and no idle buffer is left that could make some.
     #[error("buffer of {needed_bytes} bytes does not fit: budget `{budget}` has {free_bytes} free")]
     OverBudget {
-        /// The buffer's capacity in bytes.
+        /// The buffer's capacity in bytes; of several, all of theirs.
         needed_bytes: u64,
         /// What the budget has left, in bytes.
         free_bytes: u64,
@@ -302,7 +313,7 @@ pub enum AcquireError {
         "buffer needs {needed_bytes} bytes, more than the whole budget `{budget}` of {budget_bytes}"
     )]
     Unsatisfiable {
-        /// The buffer's capacity in bytes.
+        /// The buffer's capacity in bytes; of several, all of theirs.
         needed_bytes: u64,
         /// The budget's limit in bytes.
         budget_bytes: u64,
@@ -323,4 +334,19 @@ pub enum AcquireError {
         /// The buffer's capacity in bytes.
         needed_bytes: u64,
     },
+}
+
+impl AcquireError {
+    /// The error of a buffer, as one of all that were asked for with it; those that were taken before
+    /// it go back.
+    pub(crate) fn of_many(self, all_bytes: u64, taken_bytes: u64) -> Self {
+        match self {
+            Self::OverBudget { free_bytes, budget, .. } => Self::OverBudget {
+                needed_bytes: all_bytes,
+                free_bytes: free_bytes.saturating_add(taken_bytes),
+                budget,
+            },
+            other => other,
+        }
+    }
 }

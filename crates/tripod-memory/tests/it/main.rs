@@ -10,11 +10,13 @@ mod bytes;
 mod classes;
 mod counting;
 mod io;
+mod many;
 mod metrics;
 mod object_pool;
 mod pressure;
 mod reserve;
 mod stress;
+mod zeroed;
 
 use std::pin::Pin;
 use std::sync::Arc;
