@@ -243,6 +243,79 @@ impl Budget {
         self.acquire_with(len, Effort::AtHand)
     }
 
+    /// As [`acquire`](Self::acquire), with all visible bytes zero; those behind hold what they held.
+    ///
+    /// Above the largest size class the memory is fresh from the system, so zero already, and stays
+    /// untouched. Otherwise the zeroes are written, which costs far more than the buffer does.
+    ///
+    /// # Errors
+    /// See [`AcquireError`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// memory.acquire(100)?.fill(7);
+    /// assert!(memory.acquire_zeroed(100)?.iter().all(|&byte| byte == 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn acquire_zeroed(&self, len: usize) -> Result<Buffer, AcquireError> {
+        let mut buffer = self.acquire(len)?;
+        buffer.zero();
+        Ok(buffer)
+    }
+
+    /// Hands out `count` buffers of `len` bytes, or none.
+    ///
+    /// It takes them one by one, so they are charged while it is not yet known whether there is room
+    /// for all: two callers who want most of a budget at the same time may both be refused.
+    ///
+    /// # Errors
+    /// See [`AcquireError`], whose bytes are those of all buffers together. None is held then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::{AcquireError, MemoryManager};
+    /// let memory = MemoryManager::builder().budget_bytes(64 << 10).build()?;
+    /// let ring = memory.acquire_many(4096, 8)?;
+    /// let refused = memory.acquire_many(4096, 9).unwrap_err();
+    /// assert!(matches!(
+    ///     refused,
+    ///     AcquireError::OverBudget { needed_bytes: 36_864, free_bytes: 32_768, .. }
+    /// ));
+    /// assert_eq!(memory.stats().used_bytes, 8 * 4096);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn acquire_many(&self, len: usize, count: usize) -> Result<Vec<Buffer>, AcquireError> {
+        let each_bytes = self.capacity_of(len)? as u64;
+        let needed_bytes = each_bytes.saturating_mul(count as u64);
+        if needed_bytes > self.limit_bytes() {
+            self.engine().meter.refused.inc();
+            return Err(self.unsatisfiable(needed_bytes));
+        }
+        let mut buffers = Vec::new();
+        buffers.try_reserve_exact(count).map_err(|_| {
+            let needed_bytes = (count as u64).saturating_mul(size_of::<Buffer>() as u64);
+            AcquireError::OutOfMemory { needed_bytes }
+        })?;
+        while buffers.len() < count {
+            let taken_bytes = each_bytes * buffers.len() as u64;
+            let buffer = self.acquire(len);
+            buffers.push(buffer.map_err(|error| error.of_many(needed_bytes, taken_bytes))?);
+        }
+        Ok(buffers)
+    }
+
+    /// The bytes that a buffer of `len` bytes is charged as.
+    fn capacity_of(&self, len: usize) -> Result<usize, AcquireError> {
+        let classes = &self.engine().classes;
+        match classes.class_of(len) {
+            _ if len == 0 => Ok(0),
+            Some(class) => Ok(classes.size(class)),
+            None => large::capacity(len).ok_or(AcquireError::TooLong { len, max_bytes: LEN_MAX }),
+        }
+    }
+
     #[inline(always)]
     fn acquire_with(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
         if self.record.node == ROOT {
@@ -308,14 +381,18 @@ impl Budget {
         Ok(Buffer::new(slot, len, class.unwrap_or(NO_CLASS), &self.record))
     }
 
+    fn unsatisfiable(&self, needed_bytes: u64) -> AcquireError {
+        AcquireError::Unsatisfiable {
+            needed_bytes,
+            budget_bytes: self.limit_bytes(),
+            budget: self.record.path.clone(),
+        }
+    }
+
     fn acquire_error(&self, Denied { shortage, needed_bytes }: Denied) -> AcquireError {
         match shortage {
             Shortage::System => AcquireError::OutOfMemory { needed_bytes },
-            Shortage::Refused(Refusal::Unsatisfiable) => AcquireError::Unsatisfiable {
-                needed_bytes,
-                budget_bytes: self.limit_bytes(),
-                budget: self.record.path.clone(),
-            },
+            Shortage::Refused(Refusal::Unsatisfiable) => self.unsatisfiable(needed_bytes),
             Shortage::Refused(Refusal::Short { node, free }) => {
                 let short = self.engine().record(node);
                 if needed_bytes > short.limit_bytes {

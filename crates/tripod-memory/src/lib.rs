@@ -60,7 +60,7 @@ mod sync;
 mod sys;
 
 pub use budget::{Budget, BudgetBuilder, BudgetError};
-pub use buffer::{AcquireError, Buffer};
+pub use buffer::{AcquireError, Buffer, ResizeError};
 pub use classes::SizeClassError;
 pub use counting::{AllocationAccount, AllocationScope, CountingAllocator};
 pub use engine::Collected;

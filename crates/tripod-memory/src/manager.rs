@@ -82,6 +82,22 @@ impl MemoryManager {
         self.root.acquire_of_root(len, Effort::AtHand)
     }
 
+    /// Hands out a buffer of `len` bytes, all zero; see [`Budget::acquire_zeroed`].
+    ///
+    /// # Errors
+    /// See [`AcquireError`].
+    pub fn acquire_zeroed(&self, len: usize) -> Result<Buffer, AcquireError> {
+        self.root.acquire_zeroed(len)
+    }
+
+    /// Hands out `count` buffers of `len` bytes, or none; see [`Budget::acquire_many`].
+    ///
+    /// # Errors
+    /// See [`AcquireError`].
+    pub fn acquire_many(&self, len: usize, count: usize) -> Result<Vec<Buffer>, AcquireError> {
+        self.root.acquire_many(len, count)
+    }
+
     /// Reserves `bytes` of the root budget, and waits in line until they are free; see [`Reserve`].
     pub fn reserve(&self, bytes: u64) -> Reserve {
         self.root.reserve(bytes)

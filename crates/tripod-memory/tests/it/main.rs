@@ -6,9 +6,12 @@
 
 mod acquire;
 mod budgets;
+mod bytes;
 mod classes;
 mod counting;
+mod io;
 mod limits;
+mod many;
 mod metrics;
 mod model;
 mod object_pool;
@@ -20,6 +23,7 @@ mod reserve;
 mod residency;
 mod stress;
 mod threads;
+mod zeroed;
 
 use std::pin::Pin;
 use std::sync::Arc;
