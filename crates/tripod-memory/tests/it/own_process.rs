@@ -16,6 +16,8 @@ pub(crate) fn alone(test: &str, work: impl FnOnce()) {
     let output = Command::new(std::env::current_exe().expect("a test has a program"))
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(VARIABLE, test)
+        // Or each new thread may add 64 MiB of address space for its allocations.
+        .env("MALLOC_ARENA_MAX", "1")
         .output()
         .expect("the program that runs can be run");
     let (said, complained) =
