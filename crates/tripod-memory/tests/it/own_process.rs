@@ -16,6 +16,8 @@ pub(crate) fn alone(test: &str, work: impl FnOnce()) {
     let output = Command::new(std::env::current_exe().expect("a test has a program"))
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(VARIABLE, test)
+        // Or each new thread may add 64 MiB of address space for its allocations.
+        .env("MALLOC_ARENA_MAX", "1")
         .output()
         .expect("the program that runs can be run");
     let (said, complained) =
@@ -25,9 +27,9 @@ pub(crate) fn alone(test: &str, work: impl FnOnce()) {
     assert!(output.status.success(), "`{test}` failed: {}", output.status);
 }
 
-/// Resident memory of this process in bytes, as its page tables say.
+/// Resident memory of this process in bytes, as its page tables say, page by page.
 ///
-/// Not from `statm`, whose count lags behind by some pages for each processor.
+/// For when nothing changes meanwhile; then it is exact.
 pub(crate) fn resident_bytes() -> u64 {
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("Linux 4.14");
     let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).expect("it has an Rss");
@@ -35,10 +37,20 @@ pub(crate) fn resident_bytes() -> u64 {
     kib.parse::<u64>().expect("a number of kB") << 10
 }
 
+/// Resident memory of this process in bytes, as the kernel counts it: of one moment, but off by up to
+/// some hundred KiB.
+pub(crate) fn resident_at_once() -> u64 {
+    statm(1)
+}
+
 /// Address space of this process in bytes.
 pub(crate) fn mapped_bytes() -> u64 {
+    statm(0)
+}
+
+fn statm(field: usize) -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").expect("there is a /proc");
-    let pages = statm.split(' ').next().expect("the first number is the size");
+    let pages = statm.split(' ').nth(field).expect("it has seven fields");
     pages.parse::<u64>().expect("a number of pages") * 4096
 }
 
