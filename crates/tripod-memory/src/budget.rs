@@ -307,7 +307,7 @@ impl Budget {
     }
 
     /// The bytes that a buffer of `len` bytes is charged as.
-    fn capacity_of(&self, len: usize) -> Result<usize, AcquireError> {
+    pub(crate) fn capacity_of(&self, len: usize) -> Result<usize, AcquireError> {
         let classes = &self.engine().classes;
         match classes.class_of(len) {
             _ if len == 0 => Ok(0),

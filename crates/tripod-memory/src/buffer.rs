@@ -179,6 +179,27 @@ impl Buffer {
     }
 }
 
+#[cfg(feature = "allocator-api2")]
+impl Buffer {
+    /// Lets go of all its bytes; [`from_block`](Self::from_block) takes charge of them again.
+    pub(crate) fn into_block(self) -> NonNull<[u8]> {
+        let parts = ManuallyDrop::new(self);
+        NonNull::slice_from_raw_parts(parts.slot, parts.room())
+    }
+
+    /// Takes charge of a block again that `record` is charged for, which begins at `slot`.
+    ///
+    /// # Safety
+    /// The block came from [`into_block`](Self::into_block), of a buffer of this budget; all its bytes
+    /// are initialised, and nobody uses it any more.
+    pub(crate) unsafe fn from_block(slot: NonNull<u8>, record: &Record) -> Self {
+        let capacity = mapping::header(slot).capacity;
+        // Above the largest class no capacity is that of a class.
+        let class = record.engine.classes.class_of(capacity).unwrap_or(NO_CLASS);
+        Self::new(slot, 0, class, record)
+    }
+}
+
 impl Deref for Buffer {
     type Target = [u8];
 

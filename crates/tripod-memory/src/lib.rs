@@ -33,6 +33,8 @@
 
 #![allow(unexpected_cfgs, reason = "`loom` is set by hand, with RUSTFLAGS, to run the model")]
 
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 mod budget;
 mod buffer;
 mod cache;
@@ -59,6 +61,11 @@ mod stats;
 mod sync;
 mod sys;
 
+#[cfg(feature = "allocator-api2")]
+pub use allocator::PoolAllocator;
+/// The crate whose `Allocator` trait [`PoolAllocator`] implements, and whose `Vec` and `Box` take it.
+#[cfg(feature = "allocator-api2")]
+pub use allocator_api2;
 pub use budget::{Budget, BudgetBuilder, BudgetError};
 pub use buffer::{AcquireError, Buffer, ResizeError};
 pub use classes::SizeClassError;

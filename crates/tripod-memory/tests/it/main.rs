@@ -5,6 +5,8 @@
 #![cfg(not(loom))]
 
 mod acquire;
+#[cfg(feature = "allocator-api2")]
+mod allocator;
 mod budgets;
 mod bytes;
 mod classes;

@@ -21,17 +21,15 @@ fn what_an_earlier_holder_left_is_gone_from_every_visible_byte() {
     assert!(memory.acquire_zeroed(0).unwrap().is_empty());
 }
 
-/// Pages that this process has touched, from the kernel's own account.
-#[cfg(not(miri))]
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
 #[cfg(not(miri))]
 #[test]
 fn above_the_largest_class_zeroes_cost_no_memory_until_they_are_touched() {
     const LEN: usize = 256 << 20;
+    // The kernel's own account of the pages that this process has touched.
+    let resident_bytes = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
     let memory = MemoryManager::builder().build().unwrap();
     for _ in 0..2 {
         let before = resident_bytes();
