@@ -302,7 +302,8 @@ impl State {
                 if looks > 0 {
                     let low = registered.cache.take_low(class);
                     let unneeded = registered.lows.note(class, low, looks);
-                    if unneeded > 0 {
+                    // A thread that owes more than this gives it up by itself, and is waited for.
+                    if unneeded > 0 && !registered.cache.guard.is_pending() {
                         found.push((index, class, unneeded));
                     }
                 }
