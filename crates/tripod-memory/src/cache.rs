@@ -11,14 +11,17 @@
 use std::ptr::NonNull;
 
 use crate::classes::{CLASSES_MAX, FirstClasses, NO_CLASS};
-use crate::depot::{BATCH_MAX, Batch};
+use crate::depot::{BATCH_MAX, BATCH_MIN, Batch};
 use crate::guard::{CREDITS, Guard, MAGAZINES, Revoked};
 use crate::layout::ClassLayout;
 use crate::ledger::{NodeId, ROOT};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Budgets that a thread can have credit of at the same time.
+#[cfg(not(loom))]
 const CREDITS_MAX: usize = 16;
+#[cfg(loom)]
+const CREDITS_MAX: usize = 2;
 
 /// `low` while nothing was taken since it was reset.
 const UNTOUCHED: u32 = u32::MAX;
@@ -31,7 +34,7 @@ const BATCH_BYTES: usize = 256 << 10;
 pub(crate) fn batch_len(size: usize) -> usize {
     match BATCH_BYTES / size.max(1) {
         _ if size > 4 << 20 => 1,
-        batch => batch.clamp(4, BATCH_MAX),
+        batch => batch.clamp(BATCH_MIN, BATCH_MAX),
     }
 }
 

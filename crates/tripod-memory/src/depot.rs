@@ -21,7 +21,16 @@ use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 mod model;
 
 /// The most buffers that are exchanged at once.
+#[cfg(not(loom))]
 pub(crate) const BATCH_MAX: usize = 16;
+#[cfg(loom)]
+pub(crate) const BATCH_MAX: usize = 2;
+
+/// The fewest, of all but very large ones.
+#[cfg(not(loom))]
+pub(crate) const BATCH_MIN: usize = 4;
+#[cfg(loom)]
+pub(crate) const BATCH_MIN: usize = 1;
 
 /// How many batches a depot holds at most.
 #[cfg(not(loom))]
