@@ -25,7 +25,10 @@ pub(crate) struct SeenNewest {
 }
 
 /// Budgets that a thread can have credit of at the same time.
+#[cfg(not(loom))]
 const CREDITS_MAX: usize = 16;
+#[cfg(loom)]
+const CREDITS_MAX: usize = 2;
 
 /// What a magazine may hold to begin with, in bytes, but for the newest.
 const FIRST_BYTES: usize = 128 << 10;

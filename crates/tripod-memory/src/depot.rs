@@ -21,7 +21,10 @@ use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 mod model;
 
 /// The most buffers that are exchanged at once.
+#[cfg(not(loom))]
 pub(crate) const BATCH_MAX: usize = 16;
+#[cfg(loom)]
+pub(crate) const BATCH_MAX: usize = 2;
 
 /// How many batches a depot holds at most.
 #[cfg(not(loom))]

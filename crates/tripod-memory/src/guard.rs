@@ -21,8 +21,8 @@
 //! [`light_fence`] in the thread pairs with [`heavy_fence`] in the reclaimer: of two who each store
 //! and then load what the other stored, one at least sees the other. Where the kernel has no
 //! `membarrier`, both are full fences: the flag [`SYMMETRIC`] sends the thread the long way round. The `Release` of `busy = false` pairs with the `Acquire` in
-//! [`Guard::is_busy`]: a reclaimer that sees the thread gone sees all that it did. The `Release` of
-//! [`Guard::restore`] pairs with the `Acquire` in [`Guard::enter`], the other way round.
+//! [`Guard::is_busy`]: a reclaimer that sees the thread gone sees all that it did. The `Release` of every
+//! store to `revoked` pairs with the `Acquire` in [`Guard::enter`], the other way round.
 
 #[cfg(not(loom))]
 use crate::sync::compiler_fence;
@@ -107,7 +107,9 @@ impl Guard {
     /// when it has revoked all that it wants.
     pub(crate) fn revoke(&self, flags: u32) {
         let before = self.revoked.load(Ordering::Relaxed);
-        self.revoked.store(before | flags | PENDING, Ordering::Relaxed);
+        // Release, as in `settle`: a thread that needs something else enters by this word, and has to
+        // see what was done before that was restored.
+        self.revoked.store(before | flags | PENDING, Ordering::Release);
     }
 
     /// After the fence: whether the thread is at work and will see [`PENDING`] when it leaves.
@@ -123,7 +125,7 @@ impl Guard {
     /// What was asked for has been given up.
     pub(crate) fn settle(&self) {
         let before = self.revoked.load(Ordering::Relaxed);
-        self.revoked.store(before & !PENDING, Ordering::Relaxed);
+        self.revoked.store(before & !PENDING, Ordering::Release);
     }
 
     /// What is revoked now.

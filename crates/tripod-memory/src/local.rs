@@ -28,6 +28,14 @@ const UNLISTED: usize = NUMBER_MAX as usize + 1;
 
 const ENTRIES: usize = UNLISTED + 1;
 
+/// Storage of the threads of a model, which are none of the system's.
+#[cfg(loom)]
+macro_rules! thread_local {
+    ($(static $name:ident: $t:ty = const { $init:expr };)*) => {
+        loom::thread_local! { $(static $name: $t = $init;)* }
+    };
+}
+
 thread_local! {
     static TABLE: [Cell<*const Cache>; ENTRIES] = const { [const { Cell::new(ptr::null()) }; ENTRIES] };
     static OWNED: RefCell<Owned> = const { RefCell::new(Owned(Vec::new())) };
@@ -68,17 +76,29 @@ pub(crate) fn heed(entry: u8) {
 ///
 /// `None` if the engine is closed, or the thread is ending and its thread-local storage is gone.
 pub(crate) fn own(engine: &Engine) -> Option<Arc<Cache>> {
-    if cfg!(loom) {
-        return None;
-    }
+    // In a model a thread has a cache if it asks for one: to try everything with it takes long.
+    if cfg!(loom) { known(engine) } else { known_or_new(engine) }
+}
+
+/// Makes a cache for the calling thread of a model, as [`own`] does elsewhere.
+#[cfg(all(test, loom))]
+pub(crate) fn attach(engine: &Engine) -> Arc<Cache> {
+    known_or_new(engine).expect("the engine is open")
+}
+
+fn known(engine: &Engine) -> Option<Arc<Cache>> {
+    let cache = OWNED.try_with(|owned| owned.try_borrow().ok()?.find(engine));
+    cache.ok().flatten()
+}
+
+fn known_or_new(engine: &Engine) -> Option<Arc<Cache>> {
     let mut ended = Vec::new();
     let cache = OWNED.try_with(|owned| {
         let mut owned = owned.try_borrow_mut().ok()?;
-        let owned = &mut owned.0;
-        let known = owned.iter().find(|(known, _)| ptr::eq(&raw const **known, engine));
-        if let Some((_, cache)) = known {
-            return Some(Arc::clone(cache));
+        if let Some(known) = owned.find(engine) {
+            return Some(known);
         }
+        let owned = &mut owned.0;
         let (engine, cache) = engine.register()?;
         ended = owned.extract_if(.., |(engine, _)| engine.is_closed()).collect();
         ended.iter().for_each(|(engine, _)| withdraw(engine));
@@ -99,11 +119,20 @@ fn publish(engine: &Engine, cache: &Arc<Cache>) {
 }
 
 fn withdraw(engine: &Engine) {
-    TABLE.with(|table| table[usize::from(entry(engine.number()))].set(ptr::null()));
+    let entry = usize::from(entry(engine.number()));
+    // Without a destructor it is always there, except in a model.
+    let _ = TABLE.try_with(|table| table[entry].set(ptr::null()));
 }
 
 /// What the table leads to. Gives the caches back when the thread ends.
 struct Owned(Vec<(Arc<Engine>, Arc<Cache>)>);
+
+impl Owned {
+    fn find(&self, engine: &Engine) -> Option<Arc<Cache>> {
+        let known = self.0.iter().find(|(known, _)| ptr::eq(&raw const **known, engine));
+        known.map(|(_, cache)| Arc::clone(cache))
+    }
+}
 
 impl Drop for Owned {
     fn drop(&mut self) {

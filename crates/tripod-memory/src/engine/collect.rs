@@ -322,7 +322,8 @@ impl State {
                     let low = registered.cache.take_low(class, newest);
                     let unneeded = registered.lows.note(class, low, looks);
                     registered.cache.looked(class, unneeded > 0);
-                    if unneeded > 0 {
+                    // A thread that owes more than this gives it up by itself, and is waited for.
+                    if unneeded > 0 && !registered.cache.guard.is_pending() {
                         found.push((index, class, unneeded));
                     }
                 }

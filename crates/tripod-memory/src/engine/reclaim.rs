@@ -238,7 +238,8 @@ impl State {
         for index in 0..self.caches.len() {
             let cache = self.caches[index].cache.clone();
             if !cache.guard.is_busy() {
-                self.give_up(&cache, flags);
+                // All that is revoked: the thread may still owe what it was asked for before.
+                self.give_up(&cache, cache.guard.revoked());
                 cache.guard.settle();
             }
         }

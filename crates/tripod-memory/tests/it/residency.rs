@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tripod_memory::MemoryManager;
 
-use crate::poll;
 use crate::own_process::{alone, mapped_bytes, resident_bytes, touch};
+use crate::poll;
 
 /// So long that how long a test takes makes no difference.
 const TTL: Duration = Duration::from_secs(8000);
