@@ -69,8 +69,11 @@ pub enum SizeClassError {
 /// The longest buffer there can be, 128 GiB less a byte: a handle has 37 bits for its length.
 pub(crate) const LEN_MAX: usize = (1 << 37) - 1;
 
-/// The most size classes there can be.
+/// The most size classes there can be: one less than a power of two. Models have no room for many.
+#[cfg(not(loom))]
 pub(crate) const CLASSES_MAX: usize = 127;
+#[cfg(loom)]
+pub(crate) const CLASSES_MAX: usize = 15;
 
 /// The number of no class: that of lengths above the largest.
 pub(crate) const NO_CLASS: usize = CLASSES_MAX;
@@ -79,7 +82,10 @@ pub(crate) const NO_CLASS: usize = CLASSES_MAX;
 const STEPS: usize = 256;
 
 const SMALLEST: usize = 64;
+#[cfg(not(loom))]
 const DOUBLINGS: u32 = 20;
+#[cfg(loom)]
+const DOUBLINGS: u32 = 3;
 const STEPS_PER_DOUBLING: usize = 4;
 
 /// The number of a length on a scale of four steps per doubling that begins at 64; lengths up to 64

@@ -40,12 +40,12 @@ fn no_slot_is_lost_or_doubled_by_two_threads_and_a_drain() {
     model.preemption_bound = Some(2);
     model.check(|| {
         let depot = Arc::new(Depot::new());
-        assert!(depot.put(&batch([1, 2])));
+        assert!(depot.put(&batch([1, 2]), CELLS));
         let putter = thread::spawn({
             let depot = Arc::clone(&depot);
             move || {
                 let mut own = vec![3];
-                if depot.put(&batch([3])) {
+                if depot.put(&batch([3]), CELLS) {
                     own.clear();
                 }
                 own.extend(depot.take().iter().flat_map(slots));
@@ -56,7 +56,11 @@ fn no_slot_is_lost_or_doubled_by_two_threads_and_a_drain() {
             let depot = Arc::clone(&depot);
             move || {
                 let taken = depot.take();
-                taken.filter(|batch| !depot.put(batch)).iter().flat_map(slots).collect::<Vec<_>>()
+                taken
+                    .filter(|batch| !depot.put(batch, CELLS))
+                    .iter()
+                    .flat_map(slots)
+                    .collect::<Vec<_>>()
             }
         });
         let mut found = Vec::new();
@@ -73,11 +77,11 @@ fn two_who_put_into_an_empty_depot_both_find_room() {
         let depot = Arc::new(Depot::new());
         let putter = thread::spawn({
             let depot = Arc::clone(&depot);
-            move || depot.put(&batch([1]))
+            move || depot.put(&batch([1]), CELLS)
         });
-        assert!(depot.put(&batch([2, 3])));
+        assert!(depot.put(&batch([2, 3]), CELLS));
         assert!(putter.join().unwrap());
-        assert!(!depot.put(&batch([4])), "a full depot has no room");
+        assert!(!depot.put(&batch([4]), CELLS), "a full depot has no room");
         check_all(&depot, Vec::new(), &[1, 2, 3]);
     });
 }
@@ -87,7 +91,7 @@ fn two_who_take_from_a_full_depot_both_find_something() {
     loom::model(|| {
         let depot = Arc::new(Depot::new());
         for slot in 1..=CELLS {
-            assert!(depot.put(&batch([slot])));
+            assert!(depot.put(&batch([slot]), CELLS));
         }
         let taker = thread::spawn({
             let depot = Arc::clone(&depot);
@@ -109,7 +113,7 @@ fn what_a_thread_left_before_it_was_revoked_is_found_by_the_drain() {
             let shared = Arc::clone(&shared);
             move || {
                 let (guard, depot) = &*shared;
-                let is_put = guard.enter(MAGAZINES).is_ok() && depot.put(&batch([1]));
+                let is_put = guard.enter(MAGAZINES).is_ok() && depot.put(&batch([1]), CELLS);
                 (is_put, is_put && guard.leave())
             }
         });
@@ -131,7 +135,7 @@ fn what_a_thread_left_before_it_was_revoked_is_found_by_the_drain() {
 fn a_batch_is_stale_or_taken_never_both() {
     loom::model(|| {
         let depot = Arc::new(Depot::new());
-        assert!(depot.put(&batch([1, 2])));
+        assert!(depot.put(&batch([1, 2]), CELLS));
         let mut seen = Seen::default();
         depot.take_stale(&mut seen, 1, 2, |_| unreachable!("it was not seen before"));
         let taker = thread::spawn({
