@@ -389,7 +389,7 @@ impl Budget {
         }
     }
 
-    fn acquire_error(&self, Denied { shortage, needed_bytes }: Denied) -> AcquireError {
+    pub(crate) fn acquire_error(&self, Denied { shortage, needed_bytes }: Denied) -> AcquireError {
         match shortage {
             Shortage::System => AcquireError::OutOfMemory { needed_bytes },
             Shortage::Refused(Refusal::Unsatisfiable) => self.unsatisfiable(needed_bytes),

@@ -11,6 +11,7 @@ mod budgets;
 mod bytes;
 mod classes;
 mod counting;
+mod file;
 mod io;
 mod limits;
 mod many;
