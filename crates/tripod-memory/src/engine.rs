@@ -170,7 +170,7 @@ impl Engine {
                 number,
                 classes,
                 layouts,
-                depots: (0..count).map(|_| OnceLock::new()).collect(),
+                depots: (0..count).map(|_| new_depot()).collect(),
                 state: Mutex::new(state),
                 changed: Condvar::new(),
                 meter,
@@ -457,6 +457,16 @@ impl Engine {
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Made when it is first needed. In a model it is there from the start: loom does not see that who
+/// finds it comes after who made it.
+fn new_depot() -> OnceLock<Box<Depot>> {
+    let depot = OnceLock::new();
+    if cfg!(loom) {
+        depot.get_or_init(|| Box::new(Depot::new()));
+    }
+    depot
 }
 
 impl State {

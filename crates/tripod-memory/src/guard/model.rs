@@ -145,7 +145,7 @@ struct Shared {
     shelf: Mutex<Vec<usize>>,
 }
 
-const SIZE: usize = 128 << 10;
+const SIZE: usize = 64 << 10;
 
 impl Shared {
     fn new(slots: usize) -> Arc<Self> {
