@@ -253,3 +253,6 @@ pub enum AcquireError {
         needed_bytes: u64,
     },
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
