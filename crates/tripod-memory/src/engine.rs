@@ -93,6 +93,8 @@ struct State {
     /// Slots that were committed to be handed out, by class.
     misses: Box<[u64]>,
     collection: collect::Notes,
+    /// Reservations of no bytes, which nothing else counts.
+    hollow: u64,
     is_closed: bool,
     /// Keeps a closed engine for as long as something is counted.
     kept: Option<Arc<Engine>>,
@@ -156,6 +158,7 @@ impl Engine {
                 retired: vec![Counts::default(); count + 1].into(),
                 misses: vec![0; count + 1].into(),
                 collection: collect::Notes::default(),
+                hollow: 0,
                 is_closed: false,
                 kept: None,
             };
@@ -177,8 +180,9 @@ impl Engine {
         self.number.get()
     }
 
-    /// A reference to hold while something is given back that may be the last that is counted.
-    fn hold(&self) -> Option<Arc<Self>> {
+    /// A reference to hold while something is given back that may be the last that is counted. It is
+    /// held around the call, not in it: an engine must not go while a method borrows it.
+    pub(crate) fn hold(&self) -> Option<Arc<Self>> {
         self.own.upgrade()
     }
 
@@ -375,10 +379,10 @@ impl Engine {
         Ok(state)
     }
 
-    /// Takes a buffer back that the thread's cache had no place for.
+    /// Takes a buffer back that the thread's cache had no place for. The caller has a
+    /// [hold](Self::hold).
     #[cold]
     pub(crate) fn release_slowly(&self, slot: NonNull<u8>, class: usize, node: NodeId) {
-        let _held = self.hold();
         if class == NO_CLASS {
             return self.release_large(slot, node);
         }

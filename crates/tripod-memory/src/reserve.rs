@@ -164,6 +164,9 @@ impl Reservation {
     /// Wraps `bytes` that are charged to the budget already.
     #[inline]
     pub(crate) fn granted(record: &Record, bytes: u64) -> Self {
+        if bytes == 0 {
+            record.engine.begin_hollow();
+        }
         Self { record: KeptRecord::new(record), bytes: AtomicU64::new(bytes) }
     }
 
@@ -220,6 +223,10 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let bytes = self.bytes();
         let Record { engine, entry, node, .. } = *self.record;
+        if bytes == 0 {
+            let _held = engine.hold();
+            return engine.end_hollow();
+        }
         let attempt = local::with_cache(entry, |cache| {
             let attempt = cache.unreserve(node, bytes);
             // The engine is the cache's, which lives as long as its thread has it.
@@ -227,6 +234,8 @@ impl Drop for Reservation {
             attempt.outcome
         });
         if attempt != Some(true) {
+            // What comes back last ends the engine: here, when no method of it runs any more.
+            let _held = engine.hold();
             engine.unreserve_slowly(node, bytes);
         }
     }
@@ -271,3 +280,6 @@ pub enum ReserveError {
         budget: Arc<str>,
     },
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -33,6 +33,7 @@ impl State {
 
     fn is_counted(&self) -> bool {
         self.ledger.reserved() > 0
+            || self.hollow > 0
             || self.large.count > 0
             || self.leaving_bytes > 0
             || self.shelves.iter().any(|shelf| shelf.sums().taken_slots > 0)

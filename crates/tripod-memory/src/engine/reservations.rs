@@ -83,7 +83,7 @@ impl Engine {
                 return Err(Refusal::Unsatisfiable);
             }
             state.ledger.take(Charge::Reserved, node, more)?;
-            held.store(sum, Ordering::Relaxed);
+            state.hold_bytes(held, sum);
             Ok(())
         };
         let insisted = self.insist(self.lock(), more, Effort::Everything, grow);
@@ -106,7 +106,7 @@ impl Engine {
         let mut state = self.lock();
         let before = held.load(Ordering::Relaxed);
         let given_back = bytes.min(before);
-        held.store(before - given_back, Ordering::Relaxed);
+        state.hold_bytes(held, before - given_back);
         state.ledger.release(Charge::Reserved, node, given_back);
         self.finish(state);
         given_back
@@ -115,24 +115,46 @@ impl Engine {
     /// Moves at most `bytes` from one reservation to another of the same budget, so that the sums
     /// do not change and nobody in line can get in between; answers how many it moved.
     pub(crate) fn move_between(&self, from: &AtomicU64, to: &AtomicU64, bytes: u64) -> u64 {
-        let _state = self.lock();
+        let mut state = self.lock();
         let before = from.load(Ordering::Relaxed);
         let moved = bytes.min(before);
-        from.store(before - moved, Ordering::Relaxed);
-        to.store(to.load(Ordering::Relaxed) + moved, Ordering::Relaxed);
+        state.hold_bytes(from, before - moved);
+        state.hold_bytes(to, to.load(Ordering::Relaxed) + moved);
         moved
     }
 
-    /// Gives a whole reservation back that the thread's cache had no place for.
+    /// Counts a reservation that begins with no bytes.
+    #[cold]
+    pub(crate) fn begin_hollow(&self) {
+        self.lock().hollow += 1;
+    }
+
+    /// Ends a reservation that has no bytes. The caller has a [hold](Self::hold).
+    #[cold]
+    pub(crate) fn end_hollow(&self) {
+        let mut state = self.lock();
+        state.hollow -= 1;
+        self.finish(state);
+    }
+
+    /// Gives a whole reservation back that the thread's cache had no place for. The caller has a
+    /// [hold](Self::hold).
     #[cold]
     pub(crate) fn unreserve_slowly(&self, node: NodeId, bytes: u64) {
-        let _held = self.hold();
         let cache = local::own(self);
         self.discharge_opening(cache.as_deref(), Charge::Reserved, node, bytes);
     }
 }
 
 impl State {
+    /// Writes down what a reservation holds now.
+    fn hold_bytes(&mut self, held: &AtomicU64, bytes: u64) {
+        let before = held.load(Ordering::Relaxed);
+        self.hollow += u64::from(bytes == 0);
+        self.hollow -= u64::from(before == 0);
+        held.store(bytes, Ordering::Relaxed);
+    }
+
     fn reserve_error(&self, refusal: Refusal, node: NodeId, needed_bytes: u64) -> ReserveError {
         match refusal {
             Refusal::Unsatisfiable => ReserveError::Unsatisfiable {
