@@ -183,8 +183,9 @@ impl Engine {
         self.number.get()
     }
 
-    /// A reference to hold while something is given back that may be the last that is counted.
-    fn hold(&self) -> Option<Arc<Self>> {
+    /// A reference to hold while something is given back that may be the last that is counted. It is
+    /// held around the call, not in it: an engine must not go while a method borrows it.
+    pub(crate) fn hold(&self) -> Option<Arc<Self>> {
         self.own.upgrade()
     }
 
@@ -382,10 +383,10 @@ impl Engine {
         Ok(state)
     }
 
-    /// Takes a buffer back that the thread's cache had no place for.
+    /// Takes a buffer back that the thread's cache had no place for. The caller has a
+    /// [hold](Self::hold).
     #[cold]
     pub(crate) fn release_slowly(&self, slot: NonNull<u8>, class: usize, node: NodeId) {
-        let _held = self.hold();
         if class == NO_CLASS {
             return self.release_large(slot, node);
         }

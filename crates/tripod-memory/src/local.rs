@@ -142,3 +142,6 @@ impl Drop for Owned {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

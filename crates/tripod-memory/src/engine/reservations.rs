@@ -129,10 +129,10 @@ impl Engine {
         moved
     }
 
-    /// Gives a whole reservation back that the thread's cache had no place for.
+    /// Gives a whole reservation back that the thread's cache had no place for. The caller has a
+    /// [hold](Self::hold).
     #[cold]
     pub(crate) fn unreserve_slowly(&self, node: NodeId, bytes: u64) {
-        let _held = self.hold();
         if bytes == 0 {
             let mut state = self.lock();
             state.empty_reservations -= 1;
