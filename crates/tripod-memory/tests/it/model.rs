@@ -18,23 +18,52 @@ const TTL: Duration = Duration::from_secs(8000);
 
 #[derive(Clone, Debug)]
 enum Step {
-    Acquire { budget: usize, len: usize, is_try: bool },
-    Release { which: usize },
-    TryReserve { budget: usize, bytes: u64 },
+    Acquire {
+        budget: usize,
+        len: usize,
+        is_try: bool,
+    },
+    Release {
+        which: usize,
+    },
+    TryReserve {
+        budget: usize,
+        bytes: u64,
+    },
     /// Polls once; a request that has to wait is dropped in line.
-    Reserve { budget: usize, bytes: u64 },
-    Grow { which: usize, bytes: u64 },
-    Shrink { which: usize, bytes: u64 },
-    Move { from: usize, to: usize, bytes: u64 },
-    Unreserve { which: usize },
-    Collect { ticks: u32, budget: Duration },
+    Reserve {
+        budget: usize,
+        bytes: u64,
+    },
+    Grow {
+        which: usize,
+        bytes: u64,
+    },
+    Shrink {
+        which: usize,
+        bytes: u64,
+    },
+    Move {
+        from: usize,
+        to: usize,
+        bytes: u64,
+    },
+    Unreserve {
+        which: usize,
+    },
+    Collect {
+        ticks: u32,
+        budget: Duration,
+    },
     /// Looks as often as one and a quarter times to live need, while nobody else does anything.
     WaitOut,
     Trim,
 }
 
 /// Steps, each at one of the managers.
-fn steps(lens: impl Strategy<Value = usize> + 'static) -> impl Strategy<Value = Vec<(usize, Step)>> {
+fn steps(
+    lens: impl Strategy<Value = usize> + 'static,
+) -> impl Strategy<Value = Vec<(usize, Step)>> {
     let budget = || 0..LIMITS.len();
     let bytes = || prop_oneof![0..2000_u64, 0..300_000_u64, 0..BUDGET + 1000];
     let which = || any::<usize>();

@@ -1,6 +1,7 @@
 //! Memory that really goes back, as the page tables say and not as the manager does.
 //!
 //! Each in a process of its own. Time is passed in: none of these waits.
+#![allow(clippy::print_stdout, reason = "some figures are of interest as they are")]
 
 use std::sync::Barrier;
 use std::sync::mpsc::sync_channel;
@@ -9,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use tripod_memory::MemoryManager;
 
-use crate::poll;
 use crate::own_process::{alone, mapped_bytes, resident_bytes, touch};
+use crate::poll;
 
 /// So long that how long a test takes makes no difference.
 const TTL: Duration = Duration::from_secs(8000);
