@@ -1,5 +1,6 @@
 //! Limits that hold whatever is asked, and answers to what cannot be had.
 #![allow(unsafe_code, reason = "a limit on address space is set by a system call")]
+#![allow(clippy::print_stdout, reason = "some figures are of interest as they are")]
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,6 +1,10 @@
 //! The crate as its users see it, in one binary.
 
 #![allow(unexpected_cfgs, reason = "`loom` is set by hand, with RUSTFLAGS, to run the model")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test does not expect ends it, in its own functions too"
+)]
 // Under loom the engine's lock works in a model only.
 #![cfg(not(loom))]
 

@@ -1,11 +1,12 @@
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use tripod_memory::{Budget, MemoryManager, Reservation, Reserve};
+use tripod_memory::{Budget, Buffer, MemoryManager, Reservation, Reserve};
 
 use crate::manager;
 
@@ -181,7 +182,7 @@ fn with_idle_buffers_of_the_wrong_class_filling_the_budget_none_is_refused() {
 fn the_collector_takes_nothing_from_a_thread_that_is_at_work() {
     // What is idle in many classes at once, so that there is much to take from one cache.
     const CLASSES: usize = 16;
-    const ROUNDS: u64 = 400;
+    const ROUNDS: u64 = 250;
     let ttl = Duration::from_secs(8);
     let sizes = (1..=CLASSES).map(|pages| pages << 12);
     let builder = MemoryManager::builder().size_classes(sizes).unwrap();
@@ -218,4 +219,142 @@ fn the_collector_takes_nothing_from_a_thread_that_is_at_work() {
     assert_eq!(memory.stats().used_bytes, 0);
     memory.trim();
     assert_eq!(memory.stats().committed_bytes, 0);
+}
+
+/// A buffer full of its owner's pattern.
+struct Marked {
+    buffer: Buffer,
+    mark: u8,
+}
+
+impl Marked {
+    fn new(mut buffer: Buffer, owner: u64, turn: u64) -> Self {
+        let mark = (owner * 31 + turn) as u8;
+        buffer.fill(mark);
+        Self { buffer, mark }
+    }
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        let is_own = self.buffer.iter().all(|&byte| byte == self.mark);
+        // Not while unwinding: the first such buffer says enough.
+        assert!(is_own || thread::panicking(), "another holder wrote to {:?}", self.buffer);
+    }
+}
+
+/// What all threads of the great stress share.
+struct Stress {
+    memory: MemoryManager,
+    budgets: [Budget; 3],
+    start: Instant,
+    /// An eighth of a time to live each.
+    ticks: AtomicU64,
+    /// Where buffers go that another thread is to free.
+    to: [Sender<Marked>; 8],
+    from: [Mutex<Receiver<Marked>>; 8],
+}
+
+impl Stress {
+    const LIMIT: u64 = 4 << 20;
+    const TTL: Duration = Duration::from_secs(800);
+
+    fn new() -> Self {
+        let builder = MemoryManager::builder().budget_bytes(Self::LIMIT).ttl(Self::TTL);
+        let memory = builder.background_collection(false).build().unwrap();
+        let child = memory.budget("child").limit_bytes(2 << 20).create().unwrap();
+        let grandchild = child.budget("grandchild").limit_bytes(1 << 20).create().unwrap();
+        let channels = [(); 8].map(|()| channel());
+        let mut to = Vec::new();
+        let from = channels.map(|(sender, receiver)| {
+            to.push(sender);
+            Mutex::new(receiver)
+        });
+        Self {
+            budgets: [memory.root().clone(), child, grandchild],
+            memory,
+            start: Instant::now(),
+            ticks: AtomicU64::new(0),
+            to: to.try_into().unwrap_or_else(|_| unreachable!("there are eight")),
+            from,
+        }
+    }
+
+    /// The life of one short thread.
+    fn work(&self, owner: usize, seed: u64) {
+        let mut random = Random(seed);
+        let mut held = Vec::new();
+        for turn in 0..250 {
+            let budget = &self.budgets[random.below(3) as usize];
+            match random.below(24) {
+                0 => drop(self.memory.trim()),
+                1..3 => self.collect(random.below(200)),
+                3 => {
+                    // Whoever waits holds nothing that others may wait for.
+                    held.clear();
+                    self.free_all();
+                    let bytes = random.below(300_000);
+                    drop(block_on(budget.reserve(bytes).priority(turn as u8 % 3)));
+                }
+                4 => drop(budget.try_reserve(random.below(100_000))),
+                5 => {
+                    let mut reserve = pin!(budget.reserve(random.below(1 << 20)));
+                    drop(reserve.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+                }
+                6..9 => self.from[owner].lock().unwrap().try_iter().take(3).for_each(drop),
+                9..12 if !held.is_empty() => {
+                    let marked = held.swap_remove(random.below(held.len() as u64) as usize);
+                    self.to[random.below(8) as usize].send(marked).unwrap();
+                }
+                _ => {
+                    let bits = random.below(11);
+                    let len = 1 + random.below(64 << bits) as usize;
+                    let buffer = budget.acquire(len);
+                    held.extend(buffer.map(|buffer| Marked::new(buffer, owner as u64, turn)));
+                }
+            }
+            held.truncate(random.below(8) as usize);
+            let stats = self.memory.stats();
+            assert!(stats.committed_bytes <= Self::LIMIT, "seed {seed}: {stats:?}");
+        }
+        drop(held);
+        self.free_all();
+    }
+
+    /// Frees what is on its way to anybody.
+    fn free_all(&self) {
+        self.from.iter().for_each(|from| from.lock().unwrap().try_iter().for_each(drop));
+    }
+
+    fn collect(&self, micros: u64) {
+        let tick = self.ticks.fetch_add(1, Ordering::SeqCst);
+        let now = self.start + Self::TTL / 8 * u32::try_from(tick).unwrap();
+        self.memory.collect(now, Duration::from_micros(micros));
+    }
+}
+
+#[test]
+fn threads_that_come_and_go_find_their_buffers_as_they_left_them() {
+    let stress = Stress::new();
+    thread::scope(|scope| {
+        for owner in 0..8 {
+            let stress = &stress;
+            scope.spawn(move || {
+                // Eight at a time, twelve after each other.
+                for life in 0..12 {
+                    let seed = 0x51_7CC1_B727 + owner as u64 * 1000 + life;
+                    thread::scope(|scope| drop(scope.spawn(|| stress.work(owner, seed))));
+                }
+            });
+        }
+    });
+    let stats = stress.memory.stats();
+    assert_eq!((stats.used_bytes, stats.reserved_bytes, stats.waiting), (0, 0, 0), "{stats:?}");
+    for budget in &stress.budgets {
+        assert_eq!(budget.used_bytes(), 0, "{}", budget.path());
+        assert!(budget.peak_bytes() <= budget.limit_bytes(), "{}", budget.path());
+    }
+    assert!(stats.peak_bytes <= Stress::LIMIT);
+    assert_eq!(stress.memory.trim(), stats.idle_bytes);
+    assert_eq!(stress.memory.stats().committed_bytes, 0);
 }
