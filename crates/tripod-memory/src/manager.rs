@@ -259,8 +259,9 @@ impl MemoryManagerBuilder {
 
     /// Sets how long memory may be idle before it goes back to the system; default: 30 s.
     ///
-    /// It goes back between one and 1 1/4 times as long after its last use. Zero is refused: who wants
-    /// to keep nothing calls [`trim`](MemoryManager::trim).
+    /// It goes back when three quarters of that to the whole of it have passed since its last use, and
+    /// sooner if somebody else needs new memory. Zero is refused: who wants to keep nothing calls
+    /// [`trim`](MemoryManager::trim).
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
