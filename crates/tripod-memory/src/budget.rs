@@ -1,15 +1,20 @@
 //! Budgets: the nodes of the tree that limits who may have how much.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tripod_metrics::Histogram;
 
 use crate::buffer::{AcquireError, Buffer};
 use crate::cache::Attempt;
 use crate::classes::{LEN_MAX, NO_CLASS};
 use crate::engine::{Denied, Effort, Engine, Shortage, large};
 use crate::kept::KeptEngine;
+use crate::leaks;
 use crate::ledger::{NodeId, ROOT, Refusal};
 use crate::local;
 use crate::reserve::{Reservation, Reserve, ReserveError};
+use crate::stats::BudgetStats;
 
 /// The name of the budget above all others.
 const ROOT_NAME: &str = "root";
@@ -68,6 +73,8 @@ pub(crate) struct Record {
     pub(crate) limit_bytes: u64,
     /// The most that a thread may have of it in advance.
     pub(crate) credit_max: u32,
+    /// How long requests have waited for room in it, once one has.
+    pub(crate) waits: OnceLock<Histogram>,
 }
 
 impl Record {
@@ -86,6 +93,7 @@ impl Record {
             name,
             limit_bytes,
             credit_max: credit_max(limit_bytes),
+            waits: OnceLock::new(),
         }
     }
 
@@ -103,8 +111,17 @@ impl Record {
             path,
             limit_bytes,
             credit_max: credit_max(limit_bytes),
+            waits: OnceLock::new(),
             ..*parent
         }
+    }
+
+    /// How many requests have waited for room in it and were granted, and how long in all.
+    pub(crate) fn waited(&self) -> (u64, Duration) {
+        self.waits.get().map_or((0, Duration::ZERO), |waits| {
+            let waits = waits.snapshot();
+            (waits.count, Duration::try_from_secs_f64(waits.sum).unwrap_or(Duration::MAX))
+        })
     }
 
     pub(crate) fn check_same_limit(&self, asked_bytes: u64) -> Result<(), BudgetError> {
@@ -159,6 +176,26 @@ impl Budget {
         self.engine().node_bytes(self.record.node).1
     }
 
+    /// Returns the budget's bytes at this moment, and how long requests have waited for it.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+    /// let ingest = memory.budget("ingest").limit_bytes(400).create()?;
+    /// drop(ingest.try_reserve(300)?);
+    /// let stats = ingest.stats();
+    /// assert_eq!((stats.used_bytes, stats.peak_bytes, stats.limit_bytes), (0, 300, 400));
+    /// assert_eq!((stats.waits, stats.waited), (0, Duration::ZERO));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stats(&self) -> BudgetStats {
+        let (used_bytes, peak_bytes) = self.engine().node_bytes(self.record.node);
+        let (waits, waited) = self.record.waited();
+        BudgetStats { used_bytes, peak_bytes, limit_bytes: self.limit_bytes(), waits, waited }
+    }
+
     /// Begins the description of a budget below this one.
     ///
     /// A name is one step of a path: not empty, without `/`, and below the root not `root`.
@@ -192,6 +229,7 @@ impl Budget {
     /// # Ok(())
     /// # }
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn reserve(&self, bytes: u64) -> Reserve {
         Reserve::new(self.clone(), bytes)
     }
@@ -200,10 +238,12 @@ impl Budget {
     ///
     /// It overtakes nobody: it is refused while an earlier request waits for room in a budget that this
     /// one needs as well, even if what is free would do for this one. Zero bytes are always granted.
+    /// No [spiller](crate::Spill) is asked.
     ///
     /// # Errors
     /// [`ReserveError::Unsatisfiable`] if a budget on the path is smaller than `bytes`,
     /// [`ReserveError::WouldWait`] if it does not fit or is not next.
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn try_reserve(&self, bytes: u64) -> Result<Reservation, ReserveError> {
         let Record { entry, node, .. } = *self.record;
@@ -215,7 +255,7 @@ impl Budget {
         if attempt != Some(true) {
             self.engine().try_reserve(node, bytes)?;
         }
-        Ok(Reservation::granted(&self.record, bytes))
+        Ok(Reservation::granted(&self.record, bytes, leaks::site()))
     }
 
     /// Hands out a buffer of `len` bytes, charged to this budget and those above.
@@ -225,6 +265,7 @@ impl Budget {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
         self.acquire_with(len, Effort::Everything)
@@ -238,6 +279,7 @@ impl Budget {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn try_acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
         self.acquire_with(len, Effort::AtHand)
@@ -259,6 +301,7 @@ impl Budget {
     /// assert!(memory.acquire_zeroed(100)?.iter().all(|&byte| byte == 0));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn acquire_zeroed(&self, len: usize) -> Result<Buffer, AcquireError> {
         let mut buffer = self.acquire(len)?;
         buffer.zero();
@@ -286,6 +329,7 @@ impl Budget {
     /// assert_eq!(memory.stats().used_bytes, 8 * 4096);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn acquire_many(&self, len: usize, count: usize) -> Result<Vec<Buffer>, AcquireError> {
         let each_bytes = self.capacity_of(len)? as u64;
         let needed_bytes = each_bytes.saturating_mul(count as u64);
@@ -316,6 +360,7 @@ impl Budget {
         }
     }
 
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline(always)]
     fn acquire_with(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
         if self.record.node == ROOT {
@@ -325,6 +370,7 @@ impl Budget {
     }
 
     /// As [`acquire_with`](Self::acquire_with) for the root, whose buffers need no credit.
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline(always)]
     pub(crate) fn acquire_of_root(
         &self,
@@ -343,6 +389,7 @@ impl Budget {
     }
 
     /// The way with any budget.
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline(never)]
     fn acquire_older(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
         let record = &*self.record;
@@ -358,6 +405,7 @@ impl Budget {
         }
     }
 
+    #[cfg_attr(debug_assertions, track_caller)]
     #[cold]
     fn acquire_slowly(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
         if len == 0 {
@@ -367,6 +415,7 @@ impl Budget {
         found.inspect_err(|_| self.engine().meter.refused.inc())
     }
 
+    #[cfg_attr(debug_assertions, track_caller)]
     fn find(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
         let class = self.engine().classes.class_of(len);
         let found = match class {

@@ -73,9 +73,16 @@ unsafe impl Sync for Buffer {}
 
 impl Buffer {
     /// Takes charge of a slot for `len` bytes that the budget of `record` is charged for.
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline(always)]
     pub(crate) fn new(slot: NonNull<u8>, len: usize, class: usize, record: &Record) -> Self {
         debug_assert!(len <= LEN_MAX && class <= NO_CLASS);
+        #[cfg(debug_assertions)]
+        record.engine.leaks.note_buffer(
+            slot.addr().get(),
+            mapping::header(slot).capacity as u64,
+            crate::leaks::site(),
+        );
         Self { slot, packed: record.tag | (class as u64) << CLASS_SHIFT | len as u64 }
     }
 
@@ -277,6 +284,8 @@ impl Buffer {
 #[inline(never)]
 fn give_back(slot: NonNull<u8>, packed: u64) {
     let parts = ManuallyDrop::new(Buffer { slot, packed });
+    #[cfg(debug_assertions)]
+    mapping::header(slot).engine().leaks.forget_slot(slot.addr().get());
     if parts.node() == ROOT {
         let newest =
             local::with_cache(parts.entry(), |cache| cache.release_uncharged(parts.class(), slot));
@@ -379,5 +388,6 @@ impl AcquireError {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

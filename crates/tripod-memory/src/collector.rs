@@ -1,8 +1,9 @@
 //! The background collector: one thread for all managers of the process that want it.
 //!
-//! It is started by the first of them and ends when none is left. It sleeps as long as the shortest
-//! tick of those that hold memory; when none does, until one of them takes some. A step is short, so
-//! that what threads wait for is never the collector.
+//! It is started by the first of them and ends when none is left. It sleeps until the first of them has
+//! something to do: for a tick, where memory is held, else as `engine/extras.rs` says; when none has, until
+//! one of them is given something. A step is short, so that what threads wait for is never the collector.
+//! Code of the user runs here, too: spillers, and the `Drop` of pooled objects.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,7 +15,7 @@ use crate::engine::Engine;
 /// How long one step lasts, or little more.
 const STEP: Duration = Duration::from_micros(500);
 
-/// The longest sleep while something is held.
+/// The longest sleep while there is something to look at.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 static ROUNDS: Rounds = Rounds {
@@ -40,6 +41,8 @@ struct State {
 pub(crate) fn enlist(engine: &Arc<Engine>) -> io::Result<()> {
     let mut state = ROUNDS.lock();
     state.engines.push(Arc::downgrade(engine));
+    state.is_woken = true;
+    ROUNDS.woken.notify_one();
     if !state.is_running {
         thread::Builder::new().name("tripod-memory".to_owned()).spawn(run)?;
         state.is_running = true;
@@ -73,7 +76,7 @@ fn collect(engine: &Engine) -> Option<Duration> {
     while !engine.collect(Instant::now(), STEP).is_finished {
         thread::yield_now();
     }
-    (!engine.rest()).then(|| engine.ttl.tick().min(SLEEP_MAX))
+    engine.rest(Instant::now(), SLEEP_MAX)
 }
 
 impl Rounds {

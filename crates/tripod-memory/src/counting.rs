@@ -18,6 +18,7 @@
 
 #![allow(unsafe_code, reason = "an allocator hands out raw memory and keeps a header before it")]
 
+mod charge;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
+pub use self::charge::AccountCharge;
+pub(crate) use self::charge::Followed;
 use self::tally::Tally;
 
 /// What the header of an allocation holds; none if no account was entered.

@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::task::Waker;
+use std::time::Instant;
 
 use crate::budget::{BudgetError, Record};
 use crate::cache::{Cache, Counts};
@@ -31,14 +32,17 @@ use crate::depot::{Batch, Depot};
 use crate::guard::MAGAZINES;
 use crate::header::Header;
 use crate::layout::ClassLayout;
+use crate::leaks::{Leaks, OnLeak};
 use crate::ledger::{Charge, Ledger, NodeId, ROOT, Refusal, Ticket};
 use crate::local;
 use crate::meter::Meter;
+use crate::pressure::SystemMemory;
 use crate::shelf::{RegionId, Shelf, Slot};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 mod close;
 mod collect;
+pub(crate) mod extras;
 pub(crate) mod large;
 pub(crate) mod mapping;
 #[cfg(all(test, loom))]
@@ -67,6 +71,18 @@ pub(crate) struct Engine {
     changed: Condvar,
     pub(crate) meter: Meter,
     pub(crate) ttl: collect::Ttl,
+    pub(crate) extras: extras::Extras,
+    pub(crate) leaks: Leaks,
+    on_leak: Option<OnLeak>,
+}
+
+/// A request in line.
+#[derive(Debug)]
+struct Waiter {
+    waker: Waker,
+    node: NodeId,
+    /// Since when it waits; `None` as long as it may be granted at once.
+    since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -78,8 +94,8 @@ struct State {
     empty_reservations: u64,
     /// Where the slots of a refill are gathered; kept for its memory.
     slots: Vec<Slot>,
-    /// The waker of every request that waits.
-    wakers: BTreeMap<Ticket, Waker>,
+    /// Every request that waits.
+    waiters: BTreeMap<Ticket, Waiter>,
     /// What the budgets are called; the index is the node.
     records: Vec<Arc<Record>>,
     children: BTreeMap<(NodeId, Arc<str>), NodeId>,
@@ -139,6 +155,7 @@ impl Engine {
         layouts: Box<[ClassLayout]>,
         ttl: collect::Ttl,
         meter: Meter,
+        (system, on_leak): (SystemMemory, Option<OnLeak>),
     ) -> Arc<Self> {
         let count = classes.count();
         Arc::new_cyclic(|own| {
@@ -151,7 +168,7 @@ impl Engine {
                 large: large::LargeSums::default(),
                 empty_reservations: 0,
                 slots: Vec::new(),
-                wakers: BTreeMap::new(),
+                waiters: BTreeMap::new(),
                 records: vec![root],
                 children: BTreeMap::new(),
                 caches: Vec::new(),
@@ -175,6 +192,9 @@ impl Engine {
                 changed: Condvar::new(),
                 meter,
                 ttl,
+                extras: extras::Extras::new(system, budget_bytes),
+                leaks: Leaks::default(),
+                on_leak,
             }
         })
     }
@@ -317,6 +337,7 @@ impl Engine {
         effort: Effort,
     ) -> Result<NonNull<u8>, Denied> {
         let needed = self.layouts[class].span_bytes as u64;
+        let mut is_first = false;
         let mut state = self.lock();
         loop {
             let mut batch = state.take(class, wanted);
@@ -325,6 +346,9 @@ impl Engine {
                 self.finish(state);
                 if let Some(cache) = cache {
                     self.heed(cache, is_asked);
+                }
+                if is_first {
+                    self.meter.watch_class(&self.own, class);
                 }
                 return Ok(slot);
             }
@@ -344,7 +368,10 @@ impl Engine {
                 }
             }
             state = match self.commit_charged(state, class) {
-                Ok(state) => state,
+                Ok(state) => {
+                    is_first |= state.misses[class] == 1;
+                    state
+                }
                 Err(state) => {
                     self.finish(state);
                     return Err(Denied { shortage: Shortage::System, needed_bytes: needed });

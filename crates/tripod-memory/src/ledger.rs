@@ -281,6 +281,15 @@ impl Ledger {
         root.closed_for.map_or(0, |wanted| wanted - root.room())
     }
 
+    /// Every node that is closed, in the order of the line, and what it lacks for the waiter that
+    /// closed it: at the root as [`Ledger::deficit`].
+    pub(crate) fn shortages(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        self.closed.iter().filter_map(|&node| {
+            let at = &self.nodes[node];
+            Some((node, at.closed_for? - at.room()))
+        })
+    }
+
     pub(crate) fn waits(&self) -> Waits {
         Waits { at_root: self.nodes[ROOT].closed_for.is_some(), any: self.waiting > 0 }
     }
@@ -294,10 +303,6 @@ impl Ledger {
     /// The most that [`Ledger::charged`] ever was.
     pub(crate) fn node_peak(&self, node: NodeId) -> u64 {
         self.nodes[node].peak
-    }
-
-    pub(crate) fn limit(&self, node: NodeId) -> u64 {
-        self.nodes[node].limit
     }
 
     pub(crate) fn reserved(&self) -> u64 {

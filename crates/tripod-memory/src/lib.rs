@@ -22,9 +22,9 @@
 //! ```
 //!
 //! # Where it stops
-//! It counts what goes through it, not what the process allocates. Idle buffers stay until they are in
-//! the way or [`MemoryManager::trim`] is called; nothing expires by time. Budgets are not removed while
-//! their manager's memory lives.
+//! It counts what goes through it, not what the process allocates, unless a budget
+//! [follows](Budget::follow) an account of it. Budgets are not removed while their manager's memory
+//! lives.
 //!
 //! # How it is put together
 //! `ledger` is a pure state machine that decides; `engine` wraps it and the pools in one lock, frees
@@ -48,6 +48,8 @@ mod guard;
 mod header;
 mod kept;
 mod layout;
+mod leaks;
+mod lease;
 mod ledger;
 mod local;
 mod manager;
@@ -56,11 +58,11 @@ mod object_pool;
 mod pressure;
 mod reserve;
 mod shelf;
-#[cfg_attr(not(test), allow(dead_code, reason = "waits for the manager to ask"))]
 mod spill;
 mod stats;
 mod sync;
 mod sys;
+mod turn;
 
 #[cfg(feature = "allocator-api2")]
 pub use allocator::PoolAllocator;
@@ -70,9 +72,11 @@ pub use allocator_api2;
 pub use budget::{Budget, BudgetBuilder, BudgetError};
 pub use buffer::{AcquireError, Buffer, ResizeError};
 pub use classes::SizeClassError;
-pub use counting::{AllocationAccount, AllocationScope, CountingAllocator};
+pub use counting::{AccountCharge, AllocationAccount, AllocationScope, CountingAllocator};
 pub use engine::Collected;
 pub use file::{MapError, Sharing};
+pub use leaks::{LeakReport, LeakSite};
+pub use lease::{LeaseError, LeaseId};
 pub use manager::{BuildError, MemoryManager, MemoryManagerBuilder};
 pub use meter::MeterError;
 pub use object_pool::{ObjectPool, ObjectPoolBuilder, ObjectPoolError, ObjectPoolStats, Pooled};
@@ -81,4 +85,4 @@ pub use pressure::{
 };
 pub use reserve::{Reservation, Reserve, ReserveError};
 pub use spill::{Spill, SpillRegistration};
-pub use stats::{ClassStats, MemoryStats};
+pub use stats::{BudgetStats, ClassStats, MemoryStats};

@@ -1,5 +1,6 @@
 //! The manager: the root budget and what is above all budgets.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tripod_metrics::MetricsCollector;
@@ -10,7 +11,9 @@ use crate::classes::{SizeClassError, SizeClasses};
 use crate::collector;
 use crate::engine::{ClassSums, Collected, Effort, Engine, Ttl};
 use crate::layout::ClassLayout;
+use crate::leaks::{LeakReport, OnLeak};
 use crate::meter::{Meter, MeterError};
+use crate::pressure::{Pressure, PressureSubscription, SystemMemory};
 use crate::reserve::{Reservation, Reserve, ReserveError};
 use crate::stats::{ClassStats, MemoryStats};
 
@@ -43,6 +46,8 @@ impl MemoryManager {
             class_ttls: Vec::new(),
             metrics: None,
             is_collected_in_background: true,
+            system: SystemMemory::new(),
+            on_leak: None,
         }
     }
 
@@ -54,7 +59,7 @@ impl MemoryManager {
     ///
     /// It never waits for room: it takes what is free, even while reservations wait in line (see
     /// [`Reserve`]), and before it is refused idle buffers of other classes are given back to the
-    /// system. A buffer from a pool costs one lock; a new one also an allocation filled with zeroes.
+    /// system. No [spiller](crate::Spill) is asked.
     ///
     /// # Errors
     /// See [`AcquireError`]. Nothing is charged then.
@@ -68,6 +73,7 @@ impl MemoryManager {
     /// assert!(matches!(refused, AcquireError::OverBudget { free_bytes: 904, .. }));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
         self.root.acquire_of_root(len, Effort::Everything)
@@ -77,6 +83,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn try_acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
         self.root.acquire_of_root(len, Effort::AtHand)
@@ -86,6 +93,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn acquire_zeroed(&self, len: usize) -> Result<Buffer, AcquireError> {
         self.root.acquire_zeroed(len)
     }
@@ -94,11 +102,13 @@ impl MemoryManager {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn acquire_many(&self, len: usize, count: usize) -> Result<Vec<Buffer>, AcquireError> {
         self.root.acquire_many(len, count)
     }
 
     /// Reserves `bytes` of the root budget, and waits in line until they are free; see [`Reserve`].
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn reserve(&self, bytes: u64) -> Reserve {
         self.root.reserve(bytes)
     }
@@ -107,6 +117,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// As [`Budget::try_reserve`].
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn try_reserve(&self, bytes: u64) -> Result<Reservation, ReserveError> {
         self.root.try_reserve(bytes)
@@ -140,11 +151,21 @@ impl MemoryManager {
         self.root.engine().trim()
     }
 
-    /// Gives back to the system what is due at `now`, for about as long as `budget`.
+    /// Does what is due at `now`, for about as long as `budget`: gives back to the system what has been
+    /// idle for too long, ends [leases](Self::lease), and drops objects of
+    /// [pools](Self::object_pool).
+    ///
+    /// Then it looks at the [accounts that are followed](Budget::follow), at the
+    /// [pressure](Self::pressure) if anyone is interested, and, while a reservation waits in line, asks
+    /// [spillers](Self::register_spiller) for memory, for as long as they take.
     ///
     /// Done in the background unless [`background_collection`] is turned off; then it is to be called
-    /// at least once in an eighth of the shortest time to live, or memory goes back later. Other
-    /// threads go on meanwhile: the manager's lock is held for microseconds at a time.
+    /// at least once in an eighth of the shortest time to live, or memory goes back later, and whenever
+    /// a spiller shall be asked. Other threads go on meanwhile: the manager's lock is held for
+    /// microseconds at a time.
+    ///
+    /// No panic of the code that it calls gets through: those of spillers and of objects that are
+    /// dropped are [counted](MemoryStats::panics).
     ///
     /// [`background_collection`]: MemoryManagerBuilder::background_collection
     ///
@@ -168,6 +189,62 @@ impl MemoryManager {
         self.root.engine().collect(now, budget)
     }
 
+    /// Returns how short memory is.
+    ///
+    /// What the system says comes from the last collection: it is read there at most once a second, and
+    /// only while somebody is interested, that is, follows the pressure or has asked within the last
+    /// minute. So the first answer knows the budget alone. That is looked at by the call, if a look at
+    /// it is more than a second old.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::{MemoryManager, PressureLevel, SystemMemory};
+    /// let memory = MemoryManager::builder().budget_bytes(1000)
+    ///     # .system_memory(SystemMemory::at("/nothing/there"))
+    ///     .build()?;
+    /// let reservation = memory.try_reserve(960)?;
+    /// let pressure = memory.pressure();
+    /// assert_eq!((pressure.level, pressure.used_bytes), (PressureLevel::Critical, 960));
+    /// # drop(reservation);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn pressure(&self) -> Pressure {
+        self.root.engine().pressure()
+    }
+
+    /// Follows the pressure: the subscription waits until the level changes. See
+    /// [`PressureSubscription`], which has an example.
+    ///
+    /// While there is one the pressure is looked at once a second, and as soon as a reservation has to
+    /// wait. Without background collection only [`collect`](Self::collect) looks.
+    pub fn subscribe(&self) -> PressureSubscription {
+        self.root.engine().extras.watch.subscribe()
+    }
+
+    /// Returns how many bytes of the pools are in physical memory now; `None` if the system does not
+    /// say.
+    ///
+    /// Asks the system about every page (`mincore(2)`): some microseconds for each region of 2 MiB,
+    /// with the manager's lock held for one region at a time. It may be less than what is committed,
+    /// where nobody has touched the memory yet, or somewhat more, because each region has a page for its
+    /// own account. Buffers above the largest size class are left out.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().background_collection(false).build()?;
+    /// let mut buffer = memory.acquire(1 << 20)?;
+    /// let untouched = memory.resident_bytes();
+    /// buffer.fill(1);
+    /// if let (Some(before), Some(after)) = (untouched, memory.resident_bytes()) {
+    ///     assert!(after >= before + (1 << 19));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resident_bytes(&self) -> Option<u64> {
+        self.root.engine().resident_bytes()
+    }
+
     /// Returns the counts and bytes of this moment; costs a lock and a look at every thread's counts.
     pub fn stats(&self) -> MemoryStats {
         let engine = self.root.engine();
@@ -185,6 +262,12 @@ impl MemoryManager {
             budget_bytes: self.root.limit_bytes(),
             waits: engine.meter.waits.get(),
             waiting: sums.waiting,
+            waited: engine.waited(),
+            leases: engine.extras.leases.count(),
+            expired_leases: engine.meter.expired_leases.get(),
+            spilled_bytes: engine.meter.spilled_bytes.get(),
+            uncharged_bytes: engine.extras.accounts.uncharged_bytes(),
+            panics: engine.extras.panics(),
         }
     }
 
@@ -216,10 +299,22 @@ pub struct MemoryManagerBuilder {
     class_ttls: Vec<(usize, Duration)>,
     metrics: Option<MetricsCollector>,
     is_collected_in_background: bool,
+    system: SystemMemory,
+    on_leak: Option<OnLeak>,
 }
 
 impl MemoryManagerBuilder {
-    /// Sets the root's limit in bytes; default: `u64::MAX`, unlimited.
+    /// Sets the root's limit in bytes; default: `u64::MAX`, unlimited. Zero is refused.
+    ///
+    /// Pooled memory is committed in whole pages of 4 KiB, so a smaller budget serves reservations
+    /// alone.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::{BuildError, MemoryManager};
+    /// let refused = MemoryManager::builder().budget_bytes(0).build();
+    /// assert!(matches!(refused, Err(BuildError::ZeroBudget)));
+    /// ```
     pub fn budget_bytes(mut self, bytes: u64) -> Self {
         self.budget_bytes = bytes;
         self
@@ -261,13 +356,37 @@ impl MemoryManagerBuilder {
     ///
     /// It goes back when three quarters of that to the whole of it have passed since its last use, and
     /// sooner if somebody else needs new memory. Zero is refused: who wants to keep nothing calls
-    /// [`trim`](MemoryManager::trim).
+    /// [`trim`](MemoryManager::trim). [`Duration::MAX`] keeps it for good.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tripod_memory::{BuildError, MemoryManager};
+    /// let refused = MemoryManager::builder().ttl(Duration::ZERO).build();
+    /// assert!(matches!(refused, Err(BuildError::ZeroTtl)));
+    /// ```
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// Sets another time to live for the pool that buffers of `size_bytes` come from.
+    /// Sets another time to live for the pool that buffers of `size_bytes` come from; default: that of
+    /// [`ttl`](Self::ttl). Of several for one pool the last holds.
+    ///
+    /// Zero is refused, and so is a size above the largest class. Much longer than the shortest of
+    /// all pools, it is kept to an eighth of itself; beyond 2^31 eighths of the shortest it is cut to
+    /// that.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tripod_memory::{BuildError, MemoryManager};
+    /// let hour = Duration::from_secs(3600);
+    /// MemoryManager::builder().class_ttl(1 << 20, hour).build()?;
+    /// let refused = MemoryManager::builder().size_classes([4096])?.class_ttl(8192, hour).build();
+    /// assert!(matches!(refused, Err(BuildError::NoClass { size_bytes: 8192 })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn class_ttl(mut self, size_bytes: usize, ttl: Duration) -> Self {
         self.class_ttls.push((size_bytes, ttl));
         self
@@ -275,9 +394,52 @@ impl MemoryManagerBuilder {
 
     /// Sets whether a thread of this crate collects what is idle for too long; default: yes.
     ///
-    /// It is one thread for all managers of the process. It sleeps while none of them holds memory.
+    /// It is one thread for all managers of the process, named `tripod-memory`. It sleeps while none of
+    /// them has anything to look after. Without it, what [`collect`](MemoryManager::collect) does is
+    /// done when that is called.
     pub fn background_collection(mut self, is_wanted: bool) -> Self {
         self.is_collected_in_background = is_wanted;
+        self
+    }
+
+    /// Sets where the system's own signs of pressure are read; default: this machine.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::{MemoryManager, SystemMemory};
+    /// // The host's files, as a container sees them.
+    /// let builder = MemoryManager::builder().system_memory(SystemMemory::at("/host"));
+    /// # builder.build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn system_memory(mut self, system: SystemMemory) -> Self {
+        self.system = system;
+        self
+    }
+
+    /// Sets what is told of buffers and reservations that are still out when the manager ends, that
+    /// is, when the last handle on it or on a budget of it is dropped; default: nothing.
+    ///
+    /// They stay usable and keep their memory: being out is no error by itself. In debug builds the
+    /// report names the lines that asked for them. It runs on the thread that drops the last handle; a
+    /// panic in it is ignored.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::sync::mpsc;
+    /// # use tripod_memory::MemoryManager;
+    /// let (leaks, told) = mpsc::channel();
+    /// let memory = MemoryManager::builder()
+    ///     .on_leak(move |report| drop(leaks.send(report.to_string())))
+    ///     .build()?;
+    /// let buffer = memory.acquire(4096)?;
+    /// drop(memory);
+    /// assert!(told.recv()?.starts_with("1 buffers of 4096 bytes and 0 reserved bytes are out"));
+    /// # drop(buffer);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_leak(mut self, tell: impl Fn(&LeakReport) + Send + Sync + 'static) -> Self {
+        self.on_leak = Some(OnLeak(Arc::new(tell)));
         self
     }
 
@@ -292,7 +454,8 @@ impl MemoryManagerBuilder {
         let ttl = Ttl::new(Instant::now(), &self.ttls()?);
         let meter = Meter::new(&self.metrics.unwrap_or_default())?;
         let layouts = self.classes.sizes().iter().map(|&size| ClassLayout::of(size)).collect();
-        let engine = Engine::new(self.budget_bytes, self.classes, layouts, ttl, meter);
+        let extras = (self.system, self.on_leak);
+        let engine = Engine::new(self.budget_bytes, self.classes, layouts, ttl, meter, extras);
         engine.meter.watch_sums(&engine).map_err(MeterError::from)?;
         engine.meter.watch_budget(&engine, &engine.root()).map_err(MeterError::from)?;
         if self.is_collected_in_background && !cfg!(loom) {

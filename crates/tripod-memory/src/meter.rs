@@ -1,8 +1,10 @@
 //! The manager's numbers in a collector.
 //!
 //! Events are counted by the collector's own counters, which [`MemoryStats`](crate::MemoryStats) reads
-//! too; bytes are read out of the ledger when they are exported. So each number has one home.
+//! too; bytes are read out of the ledger when they are exported. So each number has one home. A size
+//! class has series once it is used, and a budget a histogram of waits once somebody has waited for it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -11,7 +13,8 @@ use tripod_metrics::{
 };
 
 use crate::budget::Record;
-use crate::engine::{Engine, Sums};
+use crate::engine::extras::Extras;
+use crate::engine::{ClassSums, Engine, Sums};
 
 /// The counters, and the families that budgets are added to.
 #[derive(Debug)]
@@ -25,7 +28,22 @@ pub(crate) struct Meter {
     peak_bytes: Family<Gauge>,
     budget_bytes: Family<Gauge>,
     budget_used_bytes: Family<Gauge>,
+    budget_peak_bytes: Family<Gauge>,
+    wait_seconds: Family<Histogram>,
+    class_acquires: Family<Counter>,
+    class_requested_bytes: Family<Counter>,
+    class_handed_out_bytes: Family<Counter>,
+    class_bytes: Family<Gauge>,
+    pressure: Family<Gauge>,
+    leases: Family<Gauge>,
+    pub(crate) expired_leases: Counter,
+    pub(crate) spilled_bytes: Counter,
+    panics: Family<Counter>,
+    uncharged_bytes: Family<Gauge>,
 }
+
+/// Makes families in a collector.
+struct Families<'a>(&'a MetricsCollector);
 
 /// Why a collector did not take the manager's metrics.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -41,38 +59,30 @@ pub enum MeterError {
 
 impl Meter {
     pub(crate) fn new(metrics: &MetricsCollector) -> Result<Self, MeterError> {
-        let acquires = metrics
-            .counter("tripod_memory_acquires_total", "Buffers asked for, by what came of it.")
-            .labels(["result"])
-            .register()?;
-        let waits = metrics
-            .counter(
-                "tripod_memory_reservation_waits_total",
-                "Requests for a reservation that had to wait in line.",
-            )
-            .register()?;
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            metrics.gauge(name, help).labels(labels.iter().copied()).register()
-        };
+        let families = Families(metrics);
+        let counter = |name, help, labels| families.counter(name, help, labels);
+        let gauge = |name, help, labels| families.gauge(name, help, labels);
+        let acquires = counter(
+            "tripod_memory_acquires_total",
+            "Buffers asked for, by what came of it.",
+            &["result"],
+        )?;
         Ok(Self {
             refused: acquires.with(&["refused"])?,
             acquires,
-            waits: waits.with(&[])?,
-            collections: metrics
-                .histogram(
-                    "tripod_memory_collection_seconds",
-                    "Time that one step of the collection of idle memory took.",
-                )
-                .buckets([1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2])
-                .register()?
-                .with(&[])?,
-            collected_bytes: metrics
-                .counter(
-                    "tripod_memory_collected_bytes_total",
-                    "Bytes given back to the system because they were idle for too long.",
-                )
-                .register()?
-                .with(&[])?,
+            waits: counter(
+                "tripod_memory_reservation_waits_total",
+                "Requests for a reservation that had to wait in line.",
+                &[],
+            )?
+            .with(&[])?,
+            collections: families.collections()?,
+            collected_bytes: counter(
+                "tripod_memory_collected_bytes_total",
+                "Bytes given back to the system because they were idle for too long.",
+                &[],
+            )?
+            .with(&[])?,
             bytes: gauge(
                 "tripod_memory_bytes",
                 "Bytes reserved, handed out as buffers, and idle in pools.",
@@ -93,6 +103,60 @@ impl Meter {
                 "Bytes reserved and handed out through a budget and those below it.",
                 &["budget"],
             )?,
+            budget_peak_bytes: gauge(
+                "tripod_memory_budget_peak_bytes",
+                "The most bytes that were ever reserved and handed out through a budget.",
+                &["budget"],
+            )?,
+            wait_seconds: families.waits()?,
+            class_acquires: counter(
+                "tripod_memory_class_acquires_total",
+                "Buffers handed out, by size class and whether their memory was there already.",
+                &["size", "result"],
+            )?,
+            class_requested_bytes: counter(
+                "tripod_memory_class_requested_bytes_total",
+                "Bytes asked for, of all buffers handed out.",
+                &["size"],
+            )?,
+            class_handed_out_bytes: counter(
+                "tripod_memory_class_handed_out_bytes_total",
+                "Bytes of all buffers handed out, by capacity.",
+                &["size"],
+            )?,
+            class_bytes: gauge(
+                "tripod_memory_class_bytes",
+                "Bytes of a size class: used are handed out now, committed are held of the system.",
+                &["size", "state"],
+            )?,
+            pressure: gauge(
+                "tripod_memory_pressure",
+                "How short memory is: 0 none, 1 moderate, 2 critical.",
+                &[],
+            )?,
+            leases: gauge("tripod_memory_leases", "Leases that there are.", &[])?,
+            expired_leases: counter(
+                "tripod_memory_expired_leases_total",
+                "Leases whose time was over, ended by a collection.",
+                &[],
+            )?
+            .with(&[])?,
+            spilled_bytes: counter(
+                "tripod_memory_spilled_bytes_total",
+                "Bytes that spillers have said they gave back.",
+                &[],
+            )?
+            .with(&[])?,
+            panics: counter(
+                "tripod_memory_panics_total",
+                "Panics of spillers and of pooled objects, caught in a collection.",
+                &[],
+            )?,
+            uncharged_bytes: gauge(
+                "tripod_memory_uncharged_bytes",
+                "Bytes of followed accounts that their budgets had no room for.",
+                &[],
+            )?,
         })
     }
 
@@ -106,10 +170,12 @@ impl Meter {
     pub(crate) fn watch_sums(&self, engine: &Arc<Engine>) -> Result<(), LabelError> {
         let count = |result: &str, read: fn(Sums) -> u64| {
             let engine = Arc::downgrade(engine);
-            self.acquires.observe(&[result], move || Some(read(engine.upgrade()?.sums())))
+            let read = rising(move || Some(read(engine.upgrade()?.sums())));
+            self.acquires.observe(&[result], read)
         };
         count("hit", |sums| sums.acquires.saturating_sub(sums.misses))?;
         count("miss", |sums| sums.misses)?;
+        self.watch_extras(engine)?;
         let observe = |family: &Family<Gauge>, labels: &[&str], read: fn(Sums) -> u64| {
             let engine = Arc::downgrade(engine);
             family.observe(labels, move || Some(read(engine.upgrade()?.sums()) as f64))
@@ -118,6 +184,62 @@ impl Meter {
         observe(&self.bytes, &["used"], |sums| sums.used)?;
         observe(&self.bytes, &["idle"], |sums| sums.idle)?;
         observe(&self.peak_bytes, &[], |sums| sums.peak)
+    }
+
+    /// Lets the collector read what the engine looks after besides.
+    fn watch_extras(&self, engine: &Arc<Engine>) -> Result<(), LabelError> {
+        let observe = |family: &Family<Gauge>, read: fn(&Extras) -> f64| {
+            let engine = Arc::downgrade(engine);
+            family.observe(&[], move || Some(read(&engine.upgrade()?.extras)))
+        };
+        observe(&self.pressure, |extras| f64::from(extras.watch.glance().level as u8))?;
+        observe(&self.leases, |extras| extras.leases.count() as f64)?;
+        observe(&self.uncharged_bytes, |extras| extras.accounts.uncharged_bytes() as f64)?;
+        let engine = Arc::downgrade(engine);
+        self.panics.observe(&[], move || Some(engine.upgrade()?.extras.panics()))
+    }
+
+    /// Lets the collector read a size class that has begun to be used. One that never is has no series.
+    #[cold]
+    pub(crate) fn watch_class(&self, engine: &Weak<Engine>, class: usize) {
+        // A series that somebody sets by hand elsewhere is missing here; a buffer is not refused for it.
+        drop(self.try_watch_class(engine, class));
+    }
+
+    fn try_watch_class(&self, engine: &Weak<Engine>, class: usize) -> Result<(), LabelError> {
+        let Some(size) = engine.upgrade().map(|engine| engine.class_sums_at(class).size) else {
+            return Ok(());
+        };
+        let size = if size == 0 { "larger".to_owned() } else { size.to_string() };
+        let count = |family: &Family<Counter>, labels: &[&str], read: fn(ClassSums) -> u64| {
+            let engine = engine.clone();
+            let read = rising(move || Some(read(engine.upgrade()?.class_sums_at(class))));
+            family.observe(labels, read)
+        };
+        let hits = |sums: ClassSums| sums.counts.acquires.saturating_sub(sums.misses);
+        count(&self.class_acquires, &[&size, "hit"], hits)?;
+        count(&self.class_acquires, &[&size, "miss"], |sums| sums.misses)?;
+        count(&self.class_requested_bytes, &[&size], |sums| sums.counts.requested_bytes)?;
+        count(&self.class_handed_out_bytes, &[&size], |sums| sums.handed_out)?;
+        let show = |state: &str, read: fn(ClassSums) -> u64| {
+            let engine = engine.clone();
+            let read = move || Some(read(engine.upgrade()?.class_sums_at(class)) as f64);
+            self.class_bytes.observe(&[&size, state], read)
+        };
+        show("used", |sums| sums.used)?;
+        show("committed", |sums| sums.committed)
+    }
+
+    /// Counts a wait for room in the budget of `record`.
+    pub(crate) fn waited(&self, record: &Record, time: Duration) {
+        if record.waits.get().is_none()
+            && let Ok(waits) = self.wait_seconds.with(&[&record.path])
+        {
+            record.waits.get_or_init(|| waits);
+        }
+        if let Some(waits) = record.waits.get() {
+            waits.observe(time.as_secs_f64());
+        }
     }
 
     /// Lets the collector read the budget of `record`. A second call replaces the first.
@@ -131,7 +253,56 @@ impl Meter {
             (alive.strong_count() > 0 && limit_bytes < u64::MAX).then_some(limit_bytes as f64)
         })?;
         let (engine, node): (Weak<Engine>, _) = (Arc::downgrade(engine), record.node);
+        let peak_of = engine.clone();
+        self.budget_peak_bytes
+            .observe(&[&record.path], move || Some(peak_of.upgrade()?.node_bytes(node).1 as f64))?;
         self.budget_used_bytes
             .observe(&[&record.path], move || Some(engine.upgrade()?.node_bytes(node).0 as f64))
+    }
+}
+
+impl Families<'_> {
+    fn counter(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<Family<Counter>, RegisterError> {
+        self.0.counter(name, help).labels(labels.iter().copied()).register()
+    }
+
+    fn gauge(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<Family<Gauge>, RegisterError> {
+        self.0.gauge(name, help).labels(labels.iter().copied()).register()
+    }
+
+    fn collections(&self) -> Result<Histogram, MeterError> {
+        let family = self.0.histogram(
+            "tripod_memory_collection_seconds",
+            "Time that one step of the collection of idle memory took, without spillers.",
+        );
+        let family = family.buckets([1e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2]);
+        Ok(family.register()?.with(&[])?)
+    }
+
+    fn waits(&self) -> Result<Family<Histogram>, RegisterError> {
+        let family = self.0.histogram(
+            "tripod_memory_reservation_wait_seconds",
+            "Time from entering the line to the grant, of requests that had to wait.",
+        );
+        family.labels(["budget"]).buckets([1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0]).register()
+    }
+}
+
+/// Makes a number that is read in parts, and may seem to go back for a moment, one that never does.
+fn rising(read: impl Fn() -> Option<u64> + Send + Sync) -> impl Fn() -> Option<u64> + Send + Sync {
+    let most = AtomicU64::new(0);
+    move || {
+        let read = read()?;
+        Some(read.max(most.fetch_max(read, Ordering::Relaxed)))
     }
 }

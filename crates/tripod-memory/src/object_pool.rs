@@ -17,7 +17,7 @@
 //!
 //! # Where it stops
 //! It does not know how large an object is, so no budget counts it. It has no thread of its own: nothing
-//! expires unless somebody collects. Locks are the standard library's under loom, too: each guards one
+//! expires unless somebody collects, as a manager does for the pools that are built of it. Locks are the standard library's under loom, too: each guards one
 //! stack, no order between two of them matters, and so there is nothing for a model to try.
 
 mod ages;
@@ -28,8 +28,10 @@ mod tests;
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+
+use crate::manager::MemoryManager;
 
 use self::inner::{Inner, Make, Reset};
 
@@ -87,6 +89,7 @@ impl<T: Send + 'static> ObjectPool<T> {
             reset: None,
             ttl: TTL_DEFAULT,
             idle_max: IDLE_MAX_DEFAULT,
+            collected_by: None,
         }
     }
 
@@ -155,15 +158,62 @@ impl<T: Send + 'static> ObjectPool<T> {
     }
 
     /// Returns what a collector needs to collect this pool without keeping it.
+    pub(crate) fn collected(&self) -> Box<dyn Collect> {
+        Box::new(Arc::downgrade(&self.open.inner))
+    }
+}
+
+/// A pool as its collector sees it, whatever its objects are. It is gone when its handles are and all
+/// objects have come back.
+pub(crate) trait Collect: Send + Sync {
+    /// See [`ObjectPool::collect`]; `None` if the pool is gone.
+    fn collect(&self, now: Instant, max: usize) -> Option<usize>;
+
+    /// How often there may be something to look at; none if nothing is idle or out. Then `wake` is
+    /// called when the next object is made.
+    fn interval(&self, wake: fn()) -> Option<Duration>;
+}
+
+impl<T: Send + 'static> Collect for Weak<Inner<T>> {
+    fn collect(&self, now: Instant, max: usize) -> Option<usize> {
+        Some(self.upgrade()?.collect(now, max))
+    }
+
+    fn interval(&self, wake: fn()) -> Option<Duration> {
+        let inner = self.upgrade()?;
+        inner.is_to_be_watched(wake).then(|| inner.ttl() / 8)
+    }
+}
+
+impl MemoryManager {
+    /// Starts to describe a pool of objects that `make` makes, which this manager collects: objects
+    /// that are idle for too long go as idle buffers do, in the background or by
+    /// [`collect`](Self::collect).
     ///
-    /// It takes the time and how many objects to drop at most, and answers how many it dropped; none
-    /// once the pool and its objects are gone.
-    #[cfg_attr(not(test), expect(dead_code, reason = "waits for the background collector"))]
-    pub(crate) fn collector(
+    /// For the rest as [`ObjectPool::builder`]; no budget counts the objects. The `Drop` of an object
+    /// then runs on the thread that collects; a panic in it is caught and
+    /// [counted](crate::MemoryStats::panics). The pool may outlive the manager and is collected by
+    /// nobody then. A time to live of the pool is kept to an eighth.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().background_collection(false).build()?;
+    /// let pool = memory.object_pool(String::new).ttl(Duration::from_secs(10)).build()?;
+    /// drop(pool.take());
+    ///
+    /// let start = Instant::now();
+    /// memory.collect(start, Duration::from_millis(1));
+    /// memory.collect(start + Duration::from_secs(10), Duration::from_millis(1));
+    /// assert_eq!((pool.stats().idle, pool.stats().expired), (0, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn object_pool<T: Send + 'static>(
         &self,
-    ) -> impl Fn(Instant, usize) -> Option<usize> + Send + Sync + use<T> {
-        let inner = Arc::downgrade(&self.open.inner);
-        move |now, max| Some(inner.upgrade()?.collect(now, max))
+        make: impl Fn() -> T + Send + Sync + 'static,
+    ) -> ObjectPoolBuilder<T> {
+        ObjectPoolBuilder { collected_by: Some(self.clone()), ..ObjectPool::builder(make) }
     }
 }
 
@@ -183,13 +233,15 @@ impl<T: Send + 'static> fmt::Debug for ObjectPool<T> {
     }
 }
 
-/// Describes a pool before it is built; comes from [`ObjectPool::builder`].
+/// Describes a pool before it is built; comes from [`ObjectPool::builder`] and
+/// [`MemoryManager::object_pool`].
 #[must_use = "a pool exists only once it is built"]
 pub struct ObjectPoolBuilder<T> {
     make: Make<T>,
     reset: Option<Reset<T>>,
     ttl: Duration,
     idle_max: usize,
+    collected_by: Option<MemoryManager>,
 }
 
 impl<T: Send + 'static> ObjectPoolBuilder<T> {
@@ -249,7 +301,11 @@ impl<T: Send + 'static> ObjectPoolBuilder<T> {
         let inner = Arc::new(Inner::new(self.make, self.reset, self.ttl, self.idle_max));
         let lane = || Arc::new(Lane { inner: inner.clone() });
         let lanes = std::iter::repeat_with(lane).take(inner.homes()).collect();
-        Ok(ObjectPool { open: Arc::new(Open { lanes, inner }) })
+        let pool = ObjectPool { open: Arc::new(Open { lanes, inner }) };
+        if let Some(memory) = self.collected_by {
+            memory.root().engine().extras.pools.add(pool.collected());
+        }
+        Ok(pool)
     }
 }
 

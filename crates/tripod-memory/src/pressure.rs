@@ -5,25 +5,21 @@
 //! the level to change, on any runtime.
 //!
 //! # Where it stops
-//! Nothing here has a thread or a clock: somebody reads, judges and publishes, with the time in hand.
-//! The numbers of the system are hints. No decision of the ledger depends on them.
+//! Nothing here has a thread: the collector looks, with the time in hand ([`watch`]). The numbers of the
+//! system are hints. No decision of the ledger depends on them.
 
 mod cgroup;
-#[cfg_attr(not(test), allow(dead_code, reason = "waits for the manager to judge"))]
 mod judge;
 mod psi;
-#[cfg_attr(not(test), allow(dead_code, reason = "waits for the manager to publish"))]
 mod subscription;
 mod system;
+mod watch;
 
 use std::fmt;
 
-#[expect(unused_imports, reason = "waits for the manager to judge")]
-pub(crate) use self::judge::Judge;
-#[expect(unused_imports, reason = "waits for the manager to publish")]
-pub(crate) use self::subscription::Publisher;
 pub use self::subscription::{Changed, PressureError, PressureSubscription};
 pub use self::system::SystemMemory;
+pub(crate) use self::watch::{BudgetUse, Watch};
 
 /// How short memory is, in one word.
 ///

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use crate::budget::{Budget, Record};
 use crate::kept::KeptRecord;
+use crate::leaks::{self, Note, Site};
 use crate::ledger::{Answer, Ticket};
 use crate::local;
 use crate::sync::{AtomicU64, Ordering};
@@ -22,6 +23,8 @@ use crate::sync::{AtomicU64, Ordering};
 /// [`acquire`](Budget::acquire) and [`Reservation::try_grow`] do not stand in this line. Whoever calls
 /// them has been admitted already; made to wait behind requests that wait for it to finish, it never
 /// would.
+///
+/// While somebody waits, [spillers](crate::Spill) are asked to give memory back.
 ///
 /// # Cancel-safety
 /// Dropping it at any time loses nothing: a place in line is given up, and bytes that were granted but
@@ -39,6 +42,7 @@ pub struct Reserve {
     bytes: u64,
     priority: u8,
     stage: Stage,
+    site: Site,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +54,9 @@ enum Stage {
 }
 
 impl Reserve {
+    #[cfg_attr(debug_assertions, track_caller)]
     pub(crate) fn new(budget: Budget, bytes: u64) -> Self {
-        Self { budget, bytes, priority: 0, stage: Stage::Idle }
+        Self { budget, bytes, priority: 0, stage: Stage::Idle, site: leaks::site() }
     }
 
     /// Sets the place in line: before all that have a lower priority; default: 0, the lowest.
@@ -113,7 +118,9 @@ impl Future for Reserve {
             return Poll::Pending;
         };
         self.stage = Stage::Done;
-        Poll::Ready(answer.map(|()| Reservation::granted(self.budget.record(), self.bytes)))
+        Poll::Ready(
+            answer.map(|()| Reservation::granted(self.budget.record(), self.bytes, self.site)),
+        )
     }
 }
 
@@ -158,13 +165,27 @@ pub struct Reservation {
     record: KeptRecord,
     /// Written under the engine's lock alone.
     bytes: AtomicU64,
+    note: Note,
 }
 
 impl Reservation {
     /// Wraps `bytes` that are charged to the budget already.
     #[inline]
-    pub(crate) fn granted(record: &Record, bytes: u64) -> Self {
-        Self { record: KeptRecord::new(record), bytes: AtomicU64::new(bytes) }
+    pub(crate) fn granted(record: &Record, bytes: u64, site: Site) -> Self {
+        let note = record.engine.leaks.note_reservation(bytes, site);
+        Self { record: KeptRecord::new(record), bytes: AtomicU64::new(bytes), note }
+    }
+
+    /// One without bytes yet.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub(crate) fn empty(budget: &Budget) -> Self {
+        budget.engine().begin_empty();
+        Self::granted(budget.record(), 0, leaks::site())
+    }
+
+    /// Notes that the bytes have changed.
+    fn renote(&self) {
+        self.record.engine.leaks.renote(&self.note, self.bytes());
     }
 
     /// Returns how many bytes are held now.
@@ -185,7 +206,9 @@ impl Reservation {
     /// [`ReserveError::WouldWait`] if they are not free, [`ReserveError::Unsatisfiable`] if the grown
     /// reservation would be larger than a budget on its path. It is unchanged then.
     pub fn try_grow(&self, bytes: u64) -> Result<(), ReserveError> {
-        self.record.engine.try_grow(self.record.node, &self.bytes, bytes)
+        let grown = self.record.engine.try_grow(self.record.node, &self.bytes, bytes);
+        self.renote();
+        grown
     }
 
     /// Moves `bytes` to `other`, or all that is held if that is less; returns how many were moved.
@@ -207,12 +230,17 @@ impl Reservation {
         if !std::ptr::eq(&*self.record, &*other.record) || std::ptr::eq(self, other) {
             return 0;
         }
-        self.record.engine.move_between(&self.bytes, &other.bytes, bytes)
+        let moved = self.record.engine.move_between(&self.bytes, &other.bytes, bytes);
+        self.renote();
+        other.renote();
+        moved
     }
 
     /// Gives `bytes` back, or all that is held if that is less; returns how many went back.
     pub fn shrink(&self, bytes: u64) -> u64 {
-        self.record.engine.shrink(self.record.node, &self.bytes, bytes)
+        let shrunk = self.record.engine.shrink(self.record.node, &self.bytes, bytes);
+        self.renote();
+        shrunk
     }
 }
 
@@ -220,6 +248,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let bytes = self.bytes();
         let Record { engine, entry, node, .. } = *self.record;
+        engine.leaks.forget_reservation(&self.note);
         let attempt = local::with_cache(entry, |cache| {
             let attempt = cache.unreserve(node, bytes);
             // The engine is the cache's, which lives as long as its thread has it.
@@ -274,5 +303,6 @@ pub enum ReserveError {
     },
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -257,6 +257,12 @@ impl Shelf {
         self.region(region).base
     }
 
+    /// The first region from number `from` on, with its number.
+    pub(crate) fn region_from(&self, from: usize) -> Option<(usize, Base)> {
+        let later = self.regions.iter().enumerate().skip(from);
+        later.filter_map(|(number, region)| Some((number, region.as_ref()?.base))).next()
+    }
+
     /// A region that is committed throughout, with the length of the huge pages it has room for.
     ///
     /// Each is offered once, and again when one of its spans left and all are committed once more.

@@ -5,18 +5,31 @@
 //! several threads. Nobody is asked while already being asked: a spiller that needs memory to
 //! give memory back is not called again from within itself.
 //!
-//! What a spiller answers is taken on trust. The ledger, not the sum, says what is free afterwards.
+//! What a spiller answers is taken on trust, as a statistic. Whether anything is still short the driver
+//! says anew before each choice; the engine asks its ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::budget::Budget;
+use crate::ledger::NodeId;
+use crate::manager::MemoryManager;
+use crate::turn::Turn;
 
 /// Somebody who holds memory and can give it back: a cache, or a sort that can go on from a file.
 ///
-/// It is asked when memory is short, by whichever thread finds it so, and with no lock held. Those who
-/// hold most are asked first, one at a time, until enough has been given back.
+/// It is registered with [`MemoryManager::register_spiller`] or [`Budget::register_spiller`], and asked
+/// while a [`reserve`](MemoryManager::reserve) waits in line: in the background, or by
+/// [`collect`](MemoryManager::collect) if background collection is off. No lock is held. Those who hold
+/// most are asked first, one at a time, until nobody waits any more or all have been asked; while
+/// somebody still waits they are asked again ten times in a second. Asking for memory without waiting
+/// for it (`acquire`, `try_reserve`) asks nobody.
+///
+/// One thread collects for all managers of the process, so nothing is collected while a spiller spills;
+/// one that waits for memory itself may wait for ever.
 ///
 /// # Examples
 /// ```
@@ -82,17 +95,23 @@ struct List {
 
 struct Entry {
     spiller: Weak<dyn Spill>,
-    /// Whether somebody is asking it just now.
-    is_asked: AtomicBool,
+    /// The budget that its bytes are charged to.
+    node: NodeId,
+    /// Had by who is asking it just now.
+    turn: Turn,
 }
 
 impl Spillers {
     /// Adds a spiller, which is asked until the registration is dropped or nobody holds the spiller
     /// any more.
-    pub(crate) fn register<S: Spill + 'static>(&self, spiller: &Arc<S>) -> SpillRegistration {
+    pub(crate) fn register<S: Spill + 'static>(
+        &self,
+        node: NodeId,
+        spiller: &Arc<S>,
+    ) -> SpillRegistration {
         let spiller: Arc<dyn Spill> = spiller.clone();
         let spiller = Arc::downgrade(&spiller);
-        let entry = Arc::new(Entry { spiller, is_asked: AtomicBool::new(false) });
+        let entry = Arc::new(Entry { spiller, node, turn: Turn::default() });
         let mut list = self.shared.lock();
         let id = list.next_id;
         list.next_id += 1;
@@ -100,19 +119,28 @@ impl Spillers {
         SpillRegistration { shared: Arc::downgrade(&self.shared), id }
     }
 
-    /// Asks one after the other, the largest first, until `wanted_bytes` have been given back or
-    /// everybody has been asked once; answers the sum of what they say they gave back.
+    /// Asks one after the other, the largest first, until nothing is wanted or everybody whom it
+    /// helps to ask has been asked once; answers the sum of what they say they gave back.
     ///
-    /// Sizes are read anew before each choice, since spilling one may change the others.
-    pub(crate) fn relieve(&self, wanted_bytes: u64) -> u64 {
+    /// `wanted` is told that sum before each choice, and says what is still short, most urgent first.
+    /// Sizes are read anew, too, since spilling one may change the others.
+    pub(crate) fn relieve(&self, mut wanted: impl FnMut(u64) -> Vec<Wanted>) -> u64 {
         let mut given_back: u64 = 0;
         let mut asked = BTreeSet::new();
-        while given_back < wanted_bytes {
-            let Some(largest) = self.largest(&asked) else { break };
+        loop {
+            let choice = wanted(given_back).into_iter().find_map(|wanted| {
+                let largest = self.largest(&asked, &*wanted.is_within)?;
+                Some((largest, wanted.bytes))
+            });
+            let Some((largest, bytes)) = choice else { return given_back };
             asked.insert(largest.id);
-            given_back = given_back.saturating_add(self.ask(&largest, wanted_bytes - given_back));
+            given_back = given_back.saturating_add(self.ask(&largest, bytes));
         }
-        given_back
+    }
+
+    /// Whether there is nobody to ask.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shared.lock().entries.is_empty()
     }
 
     /// How many calls of spillers have panicked.
@@ -121,11 +149,15 @@ impl Spillers {
     }
 
     /// The one that can give back most; of several, the one that was registered first.
-    fn largest(&self, asked: &BTreeSet<u64>) -> Option<Candidate> {
+    fn largest(
+        &self,
+        asked: &BTreeSet<u64>,
+        is_within: &dyn Fn(NodeId) -> bool,
+    ) -> Option<Candidate> {
         let mut largest: Option<Candidate> = None;
         for (id, entry) in self.shared.entries() {
             // Who is being asked elsewhere has been found already, and its size is about to be wrong.
-            if asked.contains(&id) || entry.is_asked.load(Ordering::Relaxed) {
+            if asked.contains(&id) || entry.turn.is_taken() || !is_within(entry.node) {
                 continue;
             }
             let Some(spiller) = entry.spiller.upgrade() else { continue };
@@ -139,13 +171,8 @@ impl Spillers {
 
     /// Asks one, unless somebody else is just doing so.
     fn ask(&self, candidate: &Candidate, wanted_bytes: u64) -> u64 {
-        // Acquire and Release pair with each other, as those of a lock that is only tried.
-        if candidate.entry.is_asked.swap(true, Ordering::Acquire) {
-            return 0;
-        }
-        let given_back = self.shielded(|| candidate.spiller.spill(wanted_bytes));
-        candidate.entry.is_asked.store(false, Ordering::Release);
-        given_back
+        let Some(_turn) = candidate.entry.turn.take() else { return 0 };
+        self.shielded(|| candidate.spiller.spill(wanted_bytes))
     }
 
     /// Calls a spiller; 0 and one more panic if it panics.
@@ -172,7 +199,7 @@ impl Shared {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("is_asked", &self.is_asked).finish_non_exhaustive()
+        f.debug_struct("Entry").field("turn", &self.turn).finish_non_exhaustive()
     }
 }
 
@@ -184,11 +211,92 @@ struct Candidate {
     spiller: Arc<dyn Spill>,
 }
 
-/// Keeps a [`Spill`] registered; dropping it ends that.
+/// Bytes that are short.
+pub(crate) struct Wanted {
+    pub(crate) bytes: u64,
+    /// Whether bytes that come back to a budget would help.
+    pub(crate) is_within: Box<dyn Fn(NodeId) -> bool>,
+}
+
+impl MemoryManager {
+    /// Has `spiller` asked for memory while a reservation waits in line; it holds memory of the root.
+    ///
+    /// It is asked until the registration is dropped or nobody holds the spiller any more. A request
+    /// that waits for room in a budget below the root is not helped by memory of the root: who holds
+    /// memory of such a budget is registered there, with [`Budget::register_spiller`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::sync::{Arc, Mutex};
+    /// # use tripod_memory::{MemoryManager, Reservation, Spill};
+    /// /// Rows that can be written to a file.
+    /// struct Rows(Mutex<Option<Reservation>>);
+    ///
+    /// impl Spill for Rows {
+    ///     fn spillable_bytes(&self) -> u64 {
+    ///         self.0.lock().unwrap().as_ref().map_or(0, Reservation::bytes)
+    ///     }
+    ///
+    ///     fn spill(&self, _wanted_bytes: u64) -> u64 {
+    ///         // Here they would be written; then their bytes go back.
+    ///         let bytes = self.spillable_bytes();
+    ///         *self.0.lock().unwrap() = None;
+    ///         bytes
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+    /// let rows = Arc::new(Rows(Mutex::new(Some(memory.try_reserve(800)?))));
+    /// let _registration = memory.register_spiller(&rows);
+    ///
+    /// let reservation = memory.reserve(600).await?;
+    /// assert_eq!((reservation.bytes(), rows.spillable_bytes()), (600, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn register_spiller<S: Spill + 'static>(&self, spiller: &Arc<S>) -> SpillRegistration {
+        self.root().register_spiller(spiller)
+    }
+}
+
+impl Budget {
+    /// Has `spiller` asked for memory while a reservation waits for room in this budget or one above;
+    /// it holds memory of this budget.
+    ///
+    /// As [`MemoryManager::register_spiller`], which has an example.
+    pub fn register_spiller<S: Spill + 'static>(&self, spiller: &Arc<S>) -> SpillRegistration {
+        let registration = self.engine().extras.spillers.register(self.node(), spiller);
+        // Somebody may be waiting already.
+        self.engine().wake_for_line();
+        registration
+    }
+}
+
+/// Keeps a [`Spill`] registered; dropping it ends that. Comes from [`MemoryManager::register_spiller`]
+/// and [`Budget::register_spiller`].
 ///
 /// It keeps neither the spiller nor the memory manager, so the spiller itself may hold it. A call that is
 /// under way on another thread when it is dropped goes on to its end; none begins afterwards, except one
 /// for which the spiller had been chosen already.
+///
+/// # Examples
+/// ```
+/// # use std::sync::Arc;
+/// # use tripod_memory::{MemoryManager, Spill, SpillRegistration};
+/// # struct Cache;
+/// # impl Spill for Cache {
+/// #     fn spillable_bytes(&self) -> u64 { 0 }
+/// #     fn spill(&self, _: u64) -> u64 { 0 }
+/// # }
+/// let memory = MemoryManager::builder().build()?;
+/// let cache = Arc::new(Cache);
+/// let registration: SpillRegistration = memory.register_spiller(&cache);
+/// // From now on it is not asked any more.
+/// drop(registration);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "a spiller is asked only while its registration is kept"]
 pub struct SpillRegistration {
@@ -208,6 +316,7 @@ impl Drop for SpillRegistration {
 #[cfg(test)]
 mod tests {
     use std::sync::OnceLock;
+    use std::sync::atomic::AtomicBool;
 
     use super::*;
 
@@ -240,6 +349,19 @@ mod tests {
         log: Arc<Mutex<Vec<(&'static str, u64)>>>,
     }
 
+    /// Wants `bytes`, and believes what is said to have come back.
+    fn relieve(spillers: &Spillers, bytes: u64) -> u64 {
+        relieve_within(spillers, bytes, |_| true)
+    }
+
+    fn relieve_within(spillers: &Spillers, bytes: u64, is_within: fn(NodeId) -> bool) -> u64 {
+        let rest = |given_back| bytes.saturating_sub(given_back);
+        let wanted = |bytes| Wanted { bytes, is_within: Box::new(is_within) };
+        spillers.relieve(|given_back| {
+            Some(rest(given_back)).filter(|&rest| rest > 0).map(wanted).into_iter().collect()
+        })
+    }
+
     impl Bench {
         fn holder(&self, name: &'static str, bytes: u64) -> Arc<Holder> {
             self.holder_that(name, bytes, || ())
@@ -257,7 +379,7 @@ mod tests {
 
         #[track_caller]
         fn check(&self, wanted: u64, given_back: u64, asked: &[(&'static str, u64)]) {
-            assert_eq!(self.spillers.relieve(wanted), given_back);
+            assert_eq!(relieve(&self.spillers, wanted), given_back);
             assert_eq!(std::mem::take(&mut *self.log.lock().unwrap()), asked);
         }
     }
@@ -266,13 +388,22 @@ mod tests {
     fn the_largest_is_asked_first_and_nobody_once_there_is_enough() {
         let bench = Bench::default();
         let holders = [bench.holder("a", 100), bench.holder("b", 300), bench.holder("c", 200)];
-        let _kept = holders.each_ref().map(|holder| bench.spillers.register(holder));
+        let _kept = holders.each_ref().map(|holder| bench.spillers.register(0, holder));
         bench.check(0, 0, &[]);
         bench.check(250, 250, &[("b", 250)]);
         // 100, 50 and 200 are left.
         bench.check(290, 290, &[("c", 290), ("a", 90)]);
         bench.check(1000, 60, &[("b", 1000), ("a", 950)]);
         bench.check(1, 0, &[]);
+    }
+
+    #[test]
+    fn only_those_are_asked_whose_memory_would_help() {
+        let bench = Bench::default();
+        let (here, there) = (bench.holder("here", 100), bench.holder("there", 900));
+        let _kept = [bench.spillers.register(3, &here), bench.spillers.register(7, &there)];
+        assert_eq!(relieve_within(&bench.spillers, 500, |node| node == 3), 100);
+        assert_eq!(*bench.log.lock().unwrap(), [("here", 500)]);
     }
 
     #[test]
@@ -283,7 +414,7 @@ mod tests {
         let large =
             bench.holder_that("large", 500, move || shared.bytes.store(400, Ordering::SeqCst));
         let middle = bench.holder("middle", 100);
-        let _kept = [&small, &middle, &large].map(|holder| bench.spillers.register(holder));
+        let _kept = [&small, &middle, &large].map(|holder| bench.spillers.register(0, holder));
         bench.check(850, 850, &[("large", 850), ("small", 350)]);
     }
 
@@ -292,12 +423,12 @@ mod tests {
         let bench = Bench::default();
         let (left, gone, there) =
             (bench.holder("left", 30), bench.holder("gone", 20), bench.holder("there", 10));
-        let registration = bench.spillers.register(&left);
-        let _kept = [&gone, &there].map(|holder| bench.spillers.register(holder));
+        let registration = bench.spillers.register(0, &left);
+        let _kept = [&gone, &there].map(|holder| bench.spillers.register(0, holder));
         drop(registration);
         drop(gone);
         bench.check(100, 10, &[("there", 100)]);
-        let orphan = bench.spillers.register(&left);
+        let orphan = bench.spillers.register(0, &left);
         drop(bench);
         drop(orphan);
     }
@@ -318,11 +449,11 @@ mod tests {
         let bad = bench.holder_that("bad", 900, || panic!("the file cannot be written"));
         let good = bench.holder("good", 50);
         let broken = Arc::new(Broken);
-        let _kept = [&bad, &good].map(|holder| bench.spillers.register(holder));
+        let _kept = [&bad, &good].map(|holder| bench.spillers.register(0, holder));
         bench.check(40, 40, &[("bad", 40), ("good", 40)]);
         assert_eq!(bench.spillers.panics(), 1);
         // It is asked again the next time: it may have been the disk.
-        let _broken = bench.spillers.register(&broken);
+        let _broken = bench.spillers.register(0, &broken);
         bench.check(100, 10, &[("bad", 100), ("good", 100)]);
         assert!(bench.spillers.panics() >= 3);
     }
@@ -335,16 +466,16 @@ mod tests {
         let extra = bench.holder("extra", 1);
         let extra_inside = extra.clone();
         let busy = bench.holder_that("busy", 100, move || {
-            let _registration = spillers.register(&extra_inside);
+            let _registration = spillers.register(0, &extra_inside);
             // It is being asked, so this reaches the others only.
-            assert_eq!(spillers.relieve(50), 31);
+            assert_eq!(relieve(&spillers, 50), 31);
             own_inside
                 .get()
                 .map(|own: &Mutex<Option<SpillRegistration>>| own.lock().unwrap().take());
         });
         let other = bench.holder("other", 30);
-        let _kept = bench.spillers.register(&other);
-        own.set(Mutex::new(Some(bench.spillers.register(&busy)))).unwrap();
+        let _kept = bench.spillers.register(0, &other);
+        own.set(Mutex::new(Some(bench.spillers.register(0, &busy)))).unwrap();
         bench.check(70, 70, &[("busy", 70), ("other", 50), ("extra", 20)]);
         // 30 bytes are left in it, but it has gone.
         bench.check(70, 0, &[]);
@@ -371,10 +502,10 @@ mod tests {
         }
         let spillers = Spillers::default();
         let alone = Arc::new(Alone { inside: AtomicBool::new(false), calls: AtomicU64::new(0) });
-        let _kept = spillers.register(&alone);
+        let _kept = spillers.register(0, &alone);
         let relieved: u64 = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..500).map(|_| spillers.relieve(1)).sum::<u64>()))
+                .map(|_| scope.spawn(|| (0..500).map(|_| relieve(&spillers, 1)).sum::<u64>()))
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });

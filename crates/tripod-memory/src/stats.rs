@@ -1,5 +1,7 @@
 //! What a manager says about itself.
 
+use std::time::Duration;
+
 /// A manager's counts since it was built and its bytes at one moment.
 ///
 /// Summed up over the threads as they go on, so a buffer that changes hands just then may be missed or
@@ -32,6 +34,35 @@ pub struct MemoryStats {
     pub waits: u64,
     /// Requests for a reservation that wait now.
     pub waiting: usize,
+    /// How long requests have waited in line until they were granted, all together.
+    pub waited: Duration,
+    /// Leases that there are, those among them whose time is over and that nobody has collected yet.
+    pub leases: u64,
+    /// Leases whose time was over, ended by a collection.
+    pub expired_leases: u64,
+    /// Bytes that spillers have said they gave back.
+    pub spilled_bytes: u64,
+    /// Bytes of followed accounts that there was no room for at the last collection.
+    pub uncharged_bytes: u64,
+    /// How often a spiller, or the `Drop` of an object of a pool, has panicked in a collection.
+    pub panics: u64,
+}
+
+/// A budget's bytes at one moment, and the waits for it since it was created; comes from
+/// [`Budget::stats`](crate::Budget::stats).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BudgetStats {
+    /// Bytes reserved and handed out through it and the budgets below.
+    pub used_bytes: u64,
+    /// The most that `used_bytes` has ever been.
+    pub peak_bytes: u64,
+    /// Its limit in bytes; `u64::MAX` is unlimited.
+    pub limit_bytes: u64,
+    /// Requests for a reservation of it that had to wait in line and were granted.
+    pub waits: u64,
+    /// How long those waited, all together.
+    pub waited: Duration,
 }
 
 impl MemoryStats {

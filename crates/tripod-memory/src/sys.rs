@@ -150,6 +150,26 @@ mod kernel {
         given_back
     }
 
+    /// How many bytes of the range have physical pages now; `None` if the system does not say.
+    pub(crate) fn resident_bytes(base: NonNull<u8>, len: usize) -> Option<u64> {
+        const PAGES_AT_ONCE: usize = 1024;
+        let mut pages = [0_u8; PAGES_AT_ONCE];
+        let mut resident = 0;
+        for start in (0..len).step_by(PAGES_AT_ONCE * PAGE_BYTES) {
+            let part = (len - start).min(PAGES_AT_ONCE * PAGE_BYTES);
+            let address = base.as_ptr().wrapping_add(start);
+            // SAFETY: the call reads no memory, whatever the address, and writes a byte for each page
+            // of the range, for which there is room.
+            let result = unsafe { libc::mincore(address.cast(), part, pages.as_mut_ptr()) };
+            if result != 0 {
+                return None;
+            }
+            let count = pages[..part.div_ceil(PAGE_BYTES)].iter().filter(|&&page| page & 1 == 1);
+            resident += (count.count() * PAGE_BYTES) as u64;
+        }
+        Some(resident)
+    }
+
     /// Asks for huge pages from now on, where the range covers whole ones. Best effort.
     ///
     /// For ranges that are committed throughout: a touch anywhere makes 2 MiB resident, and the
@@ -321,6 +341,10 @@ mod stand_in {
         true
     }
 
+    pub(crate) fn resident_bytes(_base: NonNull<u8>, _len: usize) -> Option<u64> {
+        None
+    }
+
     /// # Safety
     /// None is needed here.
     pub(crate) unsafe fn prefer_huge(_base: NonNull<u8>, _len: usize) {}
@@ -449,6 +473,7 @@ mod tests {
             mapping.bytes()[REGION_ALIGN] = 1;
             mapping.bytes()[0] = 1;
             assert_eq!(resident_pages(&mapping), 2);
+            assert_eq!(resident_bytes(mapping.0, mapping.1), Some(2 * PAGE_BYTES as u64));
             // SAFETY: nothing else uses the mapping.
             assert!(unsafe { discard(mapping.0, mapping.1) });
             assert_eq!(resident_pages(&mapping), 0);

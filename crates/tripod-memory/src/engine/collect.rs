@@ -83,6 +83,12 @@ struct Low {
 pub struct Collected {
     /// Bytes that went back to the system.
     pub bytes: u64,
+    /// Leases that were over and ended.
+    pub leases: u64,
+    /// Pooled objects that had been idle for too long and were dropped.
+    pub objects: u64,
+    /// Bytes that spillers say they gave back.
+    pub spilled_bytes: u64,
     /// Whether everything that was due is done; if not, the next call goes on.
     pub is_finished: bool,
 }
@@ -164,22 +170,31 @@ impl Lows {
 }
 
 impl Engine {
-    /// Does what is due at `now`, for no longer than `budget` or little more.
+    /// Does what is due at `now`, for no longer than `budget` or little more, and what spillers take.
     pub(crate) fn collect(&self, now: Instant, budget: Duration) -> Collected {
         let started = Instant::now();
         let mut collected = Collected::default();
+        let is_over = || started.elapsed() >= budget;
+        // First, so that what they had is idle memory by now.
+        let is_rest_done = self.collect_extras(now, &is_over, &mut collected);
+        self.collect_idle(now, &is_over, &mut collected);
+        collected.is_finished &= is_rest_done;
+        self.meter.collected(started.elapsed(), collected.bytes);
+        collected.spilled_bytes = self.look_around(now);
+        collected
+    }
+
+    /// Gives back what has been idle for too long.
+    fn collect_idle(&self, now: Instant, is_over: &impl Fn() -> bool, collected: &mut Collected) {
         let from = self.advance(now);
         if let Some((from, to)) = from {
             self.look_at_caches(from, to);
             self.look_at_depots(from, to);
         }
-        let is_over = || started.elapsed() >= budget;
-        collected.is_finished = self.give_back(&is_over, &mut collected.bytes);
+        collected.is_finished = self.give_back(is_over, &mut collected.bytes);
         if collected.is_finished && !is_over() {
             self.collapse_one();
         }
-        self.meter.collected(started.elapsed(), collected.bytes);
-        collected
     }
 
     /// Moves the tick on; answers both if it moved.
@@ -292,13 +307,6 @@ impl Engine {
         state.holds -= 1;
         self.finish(state);
         before.saturating_sub(after)
-    }
-
-    /// Tells whether there is nothing to collect; if so, the next commit wakes the collector.
-    pub(crate) fn rest(&self) -> bool {
-        let mut state = self.lock();
-        state.collection.is_at_rest = state.ledger.committed() == 0;
-        state.collection.is_at_rest
     }
 }
 

@@ -61,6 +61,11 @@ pub(super) fn collapse(base: Base, len: usize) -> bool {
     unsafe { sys::collapse(base.get(), len) }
 }
 
+/// The bytes of a region that have physical pages now; none if the system does not say.
+pub(super) fn resident_bytes(base: Base, len: usize) -> Option<u64> {
+    sys::resident_bytes(base.get(), len)
+}
+
 /// The header of the region that `slot` is in.
 #[inline(always)]
 pub(crate) fn header(slot: NonNull<u8>) -> &'static Header {

@@ -2,9 +2,12 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
-use super::{Effort, Engine, State, mapping};
+use super::{Effort, Engine, State, Waiter, mapping};
+use crate::budget::Record;
 use crate::cache::Of;
 use crate::guard::{CREDITS, MAGAZINES, heavy_fence};
 use crate::ledger::{Charge, ROOT, Refusal};
@@ -151,12 +154,12 @@ impl Engine {
 
     /// Ends a change: settles what follows from it, then wakes whom it helped.
     pub(super) fn finish<'a>(&'a self, mut state: MutexGuard<'a, State>) {
-        let mut wakers: Vec<Waker> = Vec::new();
+        let mut granted: Vec<(Waiter, Arc<Record>)> = Vec::new();
         loop {
             if state.adjust_level() {
                 self.empty_depots(&mut state);
             }
-            if state.take_granted_wakers(&mut wakers) {
+            if state.take_granted(&mut granted) {
                 // The line is shorter now, which may let the caches go.
                 continue;
             }
@@ -172,11 +175,23 @@ impl Engine {
         }
         let last = state.kept_if_done();
         drop(state);
-        let panicked = wake_all(wakers);
+        let panicked = if granted.is_empty() { None } else { self.serve(granted) };
         drop(last);
         if let Some(panicked) = panicked {
             resume_unwind(panicked);
         }
+    }
+
+    /// Notes how long those in line have waited, and wakes them; answers with the first panic.
+    #[cold]
+    fn serve(&self, granted: Vec<(Waiter, Arc<Record>)>) -> Option<Box<dyn Any + Send>> {
+        let now = Instant::now();
+        for (waiter, record) in &granted {
+            if let Some(since) = waiter.since {
+                self.meter.waited(record, now.saturating_duration_since(since));
+            }
+        }
+        wake_all(granted.into_iter().map(|(waiter, _)| waiter.waker))
     }
 
     /// Puts what the depots hold on the shelves.
@@ -191,9 +206,9 @@ impl Engine {
 
 /// Wakes everybody, whatever the wakers do: those behind one that panics were granted something, too,
 /// and nobody else would tell them. Answers the first panic.
-fn wake_all(wakers: Vec<Waker>) -> Option<Box<dyn Any + Send>> {
+fn wake_all(wakers: impl Iterator<Item = Waker>) -> Option<Box<dyn Any + Send>> {
     let wake = |waker: Waker| catch_unwind(AssertUnwindSafe(|| waker.wake())).err();
-    wakers.into_iter().filter_map(wake).reduce(|first, _| first)
+    wakers.filter_map(wake).reduce(|first, _| first)
 }
 
 impl State {
@@ -320,9 +335,13 @@ impl State {
     }
 
     /// Answers whether anybody was granted something.
-    fn take_granted_wakers(&mut self, wakers: &mut Vec<Waker>) -> bool {
+    fn take_granted(&mut self, waiters: &mut Vec<(Waiter, Arc<Record>)>) -> bool {
         let granted = self.ledger.drain_granted();
-        wakers.extend(granted.iter().filter_map(|ticket| self.wakers.remove(ticket)));
+        waiters.extend(granted.iter().filter_map(|ticket| {
+            let waiter = self.waiters.remove(ticket)?;
+            let record = Arc::clone(&self.records[waiter.node]);
+            Some((waiter, record))
+        }));
         !granted.is_empty()
     }
 }

@@ -1,8 +1,9 @@
 //! Reservations: granted at once, in line, grown, shrunk, moved and given back.
 
 use std::task::Waker;
+use std::time::Instant;
 
-use super::{Effort, Engine, State};
+use super::{Effort, Engine, State, Waiter};
 use crate::ledger::{Answer, Charge, NodeId, Refusal, Ticket};
 use crate::local;
 use crate::reserve::ReserveError;
@@ -27,15 +28,28 @@ impl Engine {
             self.finish(state);
             return Ok(answer);
         };
-        state.wakers.insert(ticket, waker);
+        state.waiters.insert(ticket, Waiter { waker, node, since: None });
         // Calls back what others have cached and gives back what is idle, which may be all it takes.
         self.finish(state);
-        let state = self.lock();
-        if state.ledger.is_waiting(node, ticket) {
-            self.meter.waits.inc();
-            return Ok(answer);
+        if !self.begin_wait(node, ticket) {
+            return Ok(Answer::Granted);
         }
-        Ok(Answer::Granted)
+        self.wake_for_line();
+        Ok(answer)
+    }
+
+    /// Notes that a request waits, unless it has been granted.
+    fn begin_wait(&self, node: NodeId, ticket: Ticket) -> bool {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if !state.ledger.is_waiting(node, ticket) {
+            return false;
+        }
+        if let Some(waiter) = state.waiters.get_mut(&ticket) {
+            waiter.since = Some(now);
+        }
+        self.meter.waits.inc();
+        true
     }
 
     /// Whether `ticket` still waits; if so, `waker` takes the place of the one it left before.
@@ -44,7 +58,8 @@ impl Engine {
         if !state.ledger.is_waiting(node, ticket) {
             return false;
         }
-        let replaced = state.wakers.insert(ticket, waker);
+        let place = state.waiters.get_mut(&ticket);
+        let replaced = place.map(|waiter| std::mem::replace(&mut waiter.waker, waker));
         drop(state);
         drop(replaced);
         true
@@ -53,12 +68,12 @@ impl Engine {
     /// Gives up a place in line, or what was granted there and not taken.
     pub(crate) fn cancel(&self, node: NodeId, ticket: Ticket, bytes: u64) {
         let mut state = self.lock();
-        let waker = state.wakers.remove(&ticket);
+        let waiter = state.waiters.remove(&ticket);
         if !state.ledger.cancel(node, ticket) {
             state.ledger.release(Charge::Reserved, node, bytes);
         }
         self.finish(state);
-        drop(waker);
+        drop(waiter);
     }
 
     #[cold]
@@ -140,6 +155,11 @@ impl Engine {
         }
         let cache = local::own(self);
         self.discharge_opening(cache.as_deref(), Charge::Reserved, node, bytes);
+    }
+
+    /// Begins a reservation that has no bytes.
+    pub(crate) fn begin_empty(&self) {
+        self.lock().empty_reservations += 1;
     }
 }
 

@@ -3,7 +3,9 @@
 //! Threads go on meanwhile, so a buffer that moves from a cache to a depot as the sums are taken may be
 //! missed or seen twice; when nothing is under way they are exact.
 
-use super::{Engine, State};
+use std::time::Duration;
+
+use super::{Engine, State, mapping};
 use crate::cache::Counts;
 use crate::ledger::{NodeId, ROOT};
 
@@ -90,6 +92,56 @@ impl Engine {
             misses: state.misses[last],
             handed_out: state.large.handed_out,
         }
+    }
+
+    /// One class, or with the number of classes what is above the largest.
+    pub(crate) fn class_sums_at(&self, class: usize) -> ClassSums {
+        let state = self.lock();
+        if class < self.layouts.len() {
+            self.class_sums_of(&state, class)
+        } else {
+            self.large_sums_of(&state)
+        }
+    }
+
+    /// What is out: buffers, their bytes, and reserved bytes.
+    #[cfg(not(debug_assertions))]
+    pub(crate) fn out(&self) -> (u64, u64, u64) {
+        let state = self.lock();
+        let (mut buffers, mut bytes) = (state.large.count, state.large.bytes);
+        for class in 0..self.layouts.len() {
+            let sums = self.class_sums_of(&state, class);
+            buffers += sums.used / sums.size as u64;
+            bytes += sums.used;
+        }
+        (buffers, bytes, state.reserved())
+    }
+
+    /// How long requests have waited in line, all together.
+    pub(crate) fn waited(&self) -> Duration {
+        let records = self.lock().records.clone();
+        records
+            .iter()
+            .map(|record| record.waited().1)
+            .fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// Bytes of the pools' regions that have physical pages now; none if the system does not say.
+    ///
+    /// One region after the other is looked at, with the lock held for as long as one takes.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let mut bytes = 0;
+        for class in 0..self.layouts.len() {
+            let mut next = 0;
+            loop {
+                let state = self.lock();
+                let Some((index, base)) = state.shelves[class].region_from(next) else { break };
+                bytes += mapping::resident_bytes(base, self.layouts[class].region_bytes)?;
+                drop(state);
+                next = index + 1;
+            }
+        }
+        Some(bytes)
     }
 
     /// Bytes reserved and handed out through `node` and those below, and the most that were ever

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::ObjectPoolStats;
@@ -27,6 +28,9 @@ pub(crate) struct Inner<T> {
     made: Box<[Made]>,
     detached: AtomicU64,
     dropped: AtomicU64,
+    /// Set while a collector sleeps because nothing is here; whoever makes an object wakes it.
+    at_rest: AtomicBool,
+    wake: OnceLock<fn()>,
 }
 
 /// The objects made by the threads of one shard.
@@ -63,6 +67,8 @@ impl<T> Inner<T> {
             ttl,
             detached: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            at_rest: AtomicBool::new(false),
+            wake: OnceLock::new(),
         }
     }
 
@@ -88,7 +94,31 @@ impl<T> Inner<T> {
         }
         let object = (self.make)();
         self.made[home].0.fetch_add(1, Ordering::Relaxed);
+        self.end_rest();
         object
+    }
+
+    /// Wakes the collector if it sleeps because there was nothing here.
+    fn end_rest(&self) {
+        // Pairs with the fence in `is_to_be_watched`: either that sees the object as made, or this
+        // sees the rest.
+        fence(Ordering::SeqCst);
+        if self.at_rest.load(Ordering::Relaxed) && self.at_rest.swap(false, Ordering::Relaxed) {
+            self.wake.get().into_iter().for_each(|wake| wake());
+        }
+    }
+
+    /// Whether anything is idle or out; if not, `wake` is called once when the next object is made.
+    pub(crate) fn is_to_be_watched(&self, wake: fn()) -> bool {
+        self.wake.get_or_init(|| wake);
+        self.at_rest.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let ObjectPoolStats { idle, out, .. } = self.stats();
+        let is_watched = idle + out > 0;
+        if is_watched {
+            self.at_rest.store(false, Ordering::Relaxed);
+        }
+        is_watched
     }
 
     /// Moves half of the first other shard that has any to this one, and takes one of them.

@@ -1,7 +1,7 @@
 //! Pools with a given number of shards, which the machine decides elsewhere.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -60,13 +60,32 @@ fn every_shard_expires_on_time_even_if_a_bound_stops_at_the_first() {
 #[test]
 fn a_collector_ends_with_the_pool_and_does_not_keep_it() {
     let pool = ObjectPool::builder(|| 0_u64).ttl(TTL).build().unwrap();
-    let collect = pool.collector();
+    let collected = pool.collected();
     drop(pool.take());
     let start = Instant::now();
-    assert_eq!(collect(start, 10), Some(0));
-    assert_eq!(collect(start + TTL, 10), Some(1));
+    assert_eq!(collected.collect(start, 10), Some(0));
+    assert_eq!(collected.collect(start + TTL, 10), Some(1));
     drop(pool);
-    assert_eq!(collect(start + TTL, 10), None);
+    assert_eq!(collected.collect(start + TTL, 10), None);
+    assert_eq!(collected.interval(|| unreachable!("nothing is made any more")), None);
+}
+
+#[test]
+fn an_empty_pool_is_not_looked_at_until_an_object_is_made() {
+    static WAKES: AtomicUsize = AtomicUsize::new(0);
+    let wake = || _ = WAKES.fetch_add(1, Ordering::SeqCst);
+    let pool = ObjectPool::builder(|| 0_u64).ttl(TTL).build().unwrap();
+    let collected = pool.collected();
+    assert_eq!(collected.interval(wake), None);
+    let out = pool.take();
+    assert_eq!(WAKES.load(Ordering::SeqCst), 1);
+    drop(pool.take());
+    assert_eq!(WAKES.load(Ordering::SeqCst), 1, "once is enough");
+    assert_eq!(collected.interval(wake), Some(TTL / 8));
+    drop(out);
+    collected.collect(Instant::now(), 10);
+    assert_eq!(collected.collect(Instant::now() + TTL, 10), Some(2));
+    assert_eq!(collected.interval(wake), None);
 }
 
 /// Two threads, each with a shard of its own and only one object idle between them at a time.

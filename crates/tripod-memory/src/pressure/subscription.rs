@@ -63,11 +63,23 @@ impl Publisher {
     }
 }
 
-impl Drop for Publisher {
-    fn drop(&mut self) {
+impl Publisher {
+    /// Whether there is a subscription.
+    pub(crate) fn is_followed(&self) -> bool {
+        Arc::strong_count(&self.board) > 1
+    }
+
+    /// Ends all waits; what is published from now on nobody waits for.
+    pub(crate) fn end(&self) {
         let mut state = self.board.lock();
         state.has_ended = true;
         wake_all(state);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -84,10 +96,34 @@ fn wake_all(mut state: MutexGuard<'_, State>) {
     wakers.into_values().for_each(Waker::wake);
 }
 
-/// Follows the [`Pressure`] of a memory manager, whose memory it does not keep.
+/// Follows the [`Pressure`] of a memory manager, whose memory it does not keep; comes from
+/// [`MemoryManager::subscribe`](crate::MemoryManager::subscribe).
 ///
 /// [`current`](Self::current) is always the newest; [`changed`](Self::changed) waits until its *level* is
 /// another. A clone has seen what the original has, and from then on waits for itself.
+///
+/// # Examples
+/// A cache that gives way:
+/// ```
+/// # use std::time::{Duration, Instant};
+/// # use tripod_memory::{MemoryManager, PressureLevel, SystemMemory};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let memory = MemoryManager::builder().budget_bytes(1000)
+///     # .background_collection(false).system_memory(SystemMemory::at("/nothing/there"))
+///     .build()?;
+/// let mut pressure = memory.subscribe();
+/// assert_eq!(pressure.current().level, PressureLevel::None);
+///
+/// let mut cache = vec![memory.try_reserve(900)?];
+/// # memory.collect(Instant::now(), Duration::from_millis(1));
+/// if pressure.changed().await?.level >= PressureLevel::Moderate {
+///     cache.clear();
+/// }
+/// assert_eq!(memory.root().used_bytes(), 0);
+/// # Ok(())
+/// # }
+/// ```
 pub struct PressureSubscription {
     board: Arc<Board>,
     id: u64,
@@ -137,6 +173,19 @@ impl fmt::Debug for PressureSubscription {
 }
 
 /// The wait for another level; comes from [`PressureSubscription::changed`].
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{MemoryManager, PressureError};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let memory = MemoryManager::builder().build()?;
+/// let mut pressure = memory.subscribe();
+/// drop(memory);
+/// assert_eq!(pressure.changed().await, Err(PressureError::Ended));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Changed<'a> {

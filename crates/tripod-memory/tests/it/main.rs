@@ -14,9 +14,12 @@ mod allocator;
 mod budgets;
 mod bytes;
 mod classes;
+mod collect;
 mod counting;
 mod file;
 mod io;
+mod leaks;
+mod lease;
 mod limits;
 mod many;
 mod metrics;
@@ -28,6 +31,7 @@ mod pressure;
 mod refusals;
 mod reserve;
 mod residency;
+mod spill;
 mod stress;
 mod threads;
 mod zeroed;
@@ -37,11 +41,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use tripod_memory::{MemoryManager, Reservation, Reserve, ReserveError};
+use tripod_memory::{MemoryManager, Reservation, Reserve, ReserveError, SystemMemory};
 
 /// Builds a manager with this budget in bytes.
 fn manager(budget_bytes: u64) -> MemoryManager {
     MemoryManager::builder().budget_bytes(budget_bytes).build().expect("a budget above 0 builds")
+}
+
+/// As [`manager`], collected by the test alone, and told nothing by the system.
+fn collected_by_hand(budget_bytes: u64) -> MemoryManager {
+    let builder = MemoryManager::builder().budget_bytes(budget_bytes);
+    let builder = builder.background_collection(false).system_memory(SystemMemory::at("/none"));
+    builder.build().expect("a budget above 0 builds")
 }
 
 /// Counts how often it is woken.

@@ -2,9 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use tripod_memory::SystemMemory;
+use tripod_memory::{MemoryManager, PressureError, PressureLevel, SystemMemory};
+
+use crate::{Wakes, collected_by_hand, in_line};
+
+const STEP: Duration = Duration::from_secs(10);
 
 /// A directory that stands for `/`, and goes when it is dropped.
 struct Tree(PathBuf);
@@ -161,4 +168,85 @@ fn this_machine_is_read_as_its_files_are() {
         assert!(readings.psi_some_avg10.is_some(), "{readings:?}");
     }
     assert!(readings.cgroup_limit_bytes.is_none() || readings.cgroup_used_bytes.is_some());
+}
+
+#[test]
+fn the_manager_judges_its_budget_and_tells_those_who_follow() {
+    let memory = collected_by_hand(1000);
+    let mut followed = memory.subscribe();
+    let (wakes, waker) = Wakes::new();
+    let mut context = Context::from_waker(&waker);
+    let mut changed = followed.changed();
+    assert!(Pin::new(&mut changed).poll(&mut context).is_pending());
+    let held = memory.try_reserve(960).unwrap();
+    assert_eq!(wakes.count(), 0, "nobody has looked");
+    let start = Instant::now();
+    memory.collect(start, STEP);
+    assert_eq!(wakes.count(), 1);
+    let Poll::Ready(Ok(pressure)) = Pin::new(&mut changed).poll(&mut context) else {
+        panic!("the level has changed")
+    };
+    assert_eq!((pressure.level, pressure.used_bytes), (PressureLevel::Critical, 960));
+    drop(changed);
+    assert_eq!(memory.pressure(), pressure);
+
+    drop(held);
+    for second in 1..4 {
+        memory.collect(start + Duration::from_secs(second), STEP);
+    }
+    assert_eq!(followed.current().level, PressureLevel::None);
+}
+
+#[test]
+fn idle_memory_is_no_pressure() {
+    let memory = collected_by_hand(1 << 20);
+    drop(memory.acquire(1 << 20).unwrap());
+    assert_eq!(memory.pressure().level, PressureLevel::None);
+}
+
+#[test]
+fn the_system_is_read_once_a_second_and_only_while_somebody_is_interested() {
+    let tree = Tree::new(&[("/proc/pressure/memory", "some avg10=50.00\n")]);
+    let builder = MemoryManager::builder().system_memory(tree.system());
+    let memory = builder.background_collection(false).build().unwrap();
+    let start = Instant::now();
+    let after = |millis| start + Duration::from_millis(millis);
+    memory.collect(start, STEP);
+    let some = || memory.pressure().readings.psi_some_avg10;
+    assert_eq!(some(), None, "nobody had asked");
+    memory.collect(after(1), STEP);
+    assert_eq!(some(), Some(50.0));
+    assert_eq!(memory.pressure().level, PressureLevel::Critical);
+    tree.write("/proc/pressure/memory", "some avg10=1.00\n");
+    memory.collect(after(900), STEP);
+    assert_eq!(some(), Some(50.0), "that is less than a second later");
+    memory.collect(after(1001), STEP);
+    assert_eq!(some(), Some(1.0));
+    // The interest of one who asks lasts for a minute.
+    memory.collect(after(2000), STEP);
+    tree.write("/proc/pressure/memory", "some avg10=2.00\n");
+    memory.collect(after(70_000), STEP);
+    assert_eq!(some(), Some(1.0));
+}
+
+#[tokio::test]
+async fn the_background_tells_of_a_request_that_waits_though_no_memory_is_pooled() {
+    let builder = MemoryManager::builder().budget_bytes(1000);
+    let memory = builder.system_memory(Tree::new(&[]).system()).build().unwrap();
+    let held = memory.try_reserve(500).unwrap();
+    let mut followed = memory.subscribe();
+    let waits = in_line(memory.reserve(600));
+    let pressure = followed.changed().await.unwrap();
+    assert_eq!((pressure.level, pressure.waiting), (PressureLevel::Moderate, 1));
+    drop((held, waits));
+}
+
+#[tokio::test]
+async fn who_follows_is_told_of_the_end_even_while_a_buffer_is_out() {
+    let memory = MemoryManager::builder().build().unwrap();
+    let buffer = memory.acquire(64).unwrap();
+    let mut followed = memory.subscribe();
+    drop(memory);
+    assert_eq!(followed.changed().await, Err(PressureError::Ended));
+    drop(buffer);
 }
