@@ -169,6 +169,7 @@ impl Watch {
 
     /// Stops all commands from running, or lets them go on, as the user asks for by Ctrl-Z and `fg`.
     pub(crate) fn set_suspended(&self, suspended: bool) {
+        let now = Instant::now();
         let mut guard = self.lock();
         let state = &mut *guard;
         state.suspended = suspended;
@@ -176,11 +177,11 @@ impl Watch {
             if suspended {
                 command.signal(Signal::STOP, &state.orphans);
             } else if !command.paused {
-                command.go_on(&state.orphans);
+                command.go_on(now, &state.orphans);
             }
         }
         if !suspended {
-            self.hasten(state, Instant::now());
+            self.hasten(state, now);
         }
     }
 

@@ -28,9 +28,9 @@ pub(super) struct Watched {
     pub(super) started: Instant,
     pub(super) phase: Phase,
     pub(super) usage: Usage,
-    pub(super) pace: Pace,
-    /// When it was last measured, or started.
-    pub(super) measured: Instant,
+    pace: Pace,
+    /// When it was last measured, or let run.
+    measured: Instant,
     /// What is known of the pages that its processes share.
     shared: Option<Shared>,
     /// Its processes, as of the last look.
@@ -151,7 +151,7 @@ impl Watched {
     pub(super) fn settle(&mut self, now: Instant, orphans: &Orphans, room_bytes: u64) -> bool {
         let is_within = self.grow_reservation(room_bytes);
         if is_within {
-            self.resume(orphans);
+            self.resume(now, orphans);
         } else {
             self.pause(now, orphans);
         }
@@ -212,15 +212,16 @@ impl Watched {
         self.signal(Signal::STOP, orphans);
     }
 
-    fn resume(&mut self, orphans: &Orphans) {
+    fn resume(&mut self, now: Instant, orphans: &Orphans) {
         if std::mem::take(&mut self.paused) {
-            self.go_on(orphans);
+            self.go_on(now, orphans);
         }
     }
 
     /// Lets it run again.
-    pub(super) fn go_on(&mut self, orphans: &Orphans) {
+    pub(super) fn go_on(&mut self, now: Instant, orphans: &Orphans) {
         self.pace = Pace::FRESH;
+        self.measured = now;
         self.signal(Signal::CONT, orphans);
     }
 
@@ -317,6 +318,19 @@ pub(super) mod tests {
         assert!(command.settle(Instant::now(), &orphans, 0) && !command.paused);
         assert_eq!(command.next_look(), fresh);
         assert!(fresh < LOOK_EVERY_MAX);
+        tripod.shutdown(Drain::Now).await;
+    }
+
+    #[tokio::test]
+    async fn the_time_for_which_the_run_was_suspended_says_nothing_of_its_growth() {
+        let tripod = Tripod::builder().memory_budget_bytes(64 * MIB).build().unwrap();
+        let context = context(&tripod, 64 * MIB).await;
+        let orphans = Orphans::default();
+        let mut command = running(&context, 0);
+        let later = command.started + Duration::from_secs(60);
+        command.go_on(later, &orphans);
+        command.measure(later + Duration::from_millis(1), &orphans);
+        assert!(command.next_look() < LOOK_EVERY_MAX);
         tripod.shutdown(Drain::Now).await;
     }
 
