@@ -334,7 +334,7 @@ impl Budget {
         let each_bytes = self.capacity_of(len)? as u64;
         let needed_bytes = each_bytes.saturating_mul(count as u64);
         if needed_bytes > self.limit_bytes() {
-            self.engine().meter.refused.inc();
+            self.engine().meter.refused();
             return Err(self.unsatisfiable(needed_bytes));
         }
         let mut buffers = Vec::new();
@@ -412,7 +412,7 @@ impl Budget {
             return Ok(Buffer::empty());
         }
         let found = self.find(len, effort);
-        found.inspect_err(|_| self.engine().meter.refused.inc())
+        found.inspect_err(|_| self.engine().meter.refused())
     }
 
     #[cfg_attr(debug_assertions, track_caller)]

@@ -252,7 +252,7 @@ impl MemoryManager {
         MemoryStats {
             hits: sums.acquires.saturating_sub(sums.misses),
             misses: sums.misses,
-            refused: engine.meter.refused.get(),
+            refused: engine.meter.refusals(),
             requested_bytes: sums.requested,
             reserved_bytes: sums.reserved,
             used_bytes: sums.used,

@@ -20,7 +20,8 @@ use crate::engine::{ClassSums, Engine, Sums};
 #[derive(Debug)]
 pub(crate) struct Meter {
     acquires: Family<Counter>,
-    pub(crate) refused: Counter,
+    /// Counted here, because a refusal for want of memory must not ask for some.
+    refused: AtomicU64,
     pub(crate) waits: Counter,
     collections: Histogram,
     collected_bytes: Counter,
@@ -68,7 +69,7 @@ impl Meter {
             &["result"],
         )?;
         Ok(Self {
-            refused: acquires.with(&["refused"])?,
+            refused: AtomicU64::new(0),
             acquires,
             waits: counter(
                 "tripod_memory_reservation_waits_total",
@@ -160,6 +161,17 @@ impl Meter {
         })
     }
 
+    /// Counts a buffer that was not handed out.
+    pub(crate) fn refused(&self) {
+        // A statistic, here and where it is read.
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many buffers were not handed out.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// Counts one collection.
     pub(crate) fn collected(&self, took: Duration, bytes: u64) {
         self.collections.observe(took.as_secs_f64());
@@ -175,6 +187,9 @@ impl Meter {
         };
         count("hit", |sums| sums.acquires.saturating_sub(sums.misses))?;
         count("miss", |sums| sums.misses)?;
+        let weak = Arc::downgrade(engine);
+        let refusals = move || Some(weak.upgrade()?.meter.refusals());
+        self.acquires.observe(&["refused"], refusals)?;
         self.watch_extras(engine)?;
         let observe = |family: &Family<Gauge>, labels: &[&str], read: fn(Sums) -> u64| {
             let engine = Arc::downgrade(engine);

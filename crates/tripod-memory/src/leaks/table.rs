@@ -1,6 +1,7 @@
 //! The notes of a debug build.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,21 @@ fn lock<K>(notes: &Mutex<Notes<K>>) -> MutexGuard<'_, Notes<K>> {
     notes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Without memory for the note there is none: nothing ends a process for that.
+fn insert<K: Hash + Eq>(notes: &mut Notes<K>, key: K, note: (Site, u64)) {
+    if notes.try_reserve(1).is_ok() {
+        notes.insert(key, note);
+    }
+}
+
+/// Gives memory back with the notes, so that they are not taken for memory of the pools.
+fn remove<K: Hash + Eq>(notes: &mut Notes<K>, key: K) {
+    notes.remove(&key);
+    if notes.capacity() > 64 && notes.len() < notes.capacity() / 8 {
+        notes.shrink_to(notes.len() * 2);
+    }
+}
+
 impl Table {
     fn part(&self, slot: usize) -> MutexGuard<'_, Notes<usize>> {
         // Slots are at least 16 bytes apart, often pages.
@@ -31,16 +47,16 @@ impl Table {
     }
 
     pub(super) fn add_buffer(&self, slot: usize, bytes: u64, site: Site) {
-        self.part(slot).insert(slot, (site, bytes));
+        insert(&mut self.part(slot), slot, (site, bytes));
     }
 
     pub(super) fn remove_buffer(&self, slot: usize) {
-        self.part(slot).remove(&slot);
+        remove(&mut self.part(slot), slot);
     }
 
     pub(super) fn add_reservation(&self, bytes: u64, site: Site) -> u64 {
         let id = self.next_reservation.fetch_add(1, Ordering::Relaxed);
-        lock(&self.reservations).insert(id, (site, bytes));
+        insert(&mut lock(&self.reservations), id, (site, bytes));
         id
     }
 
@@ -51,7 +67,7 @@ impl Table {
     }
 
     pub(super) fn remove_reservation(&self, id: u64) {
-        lock(&self.reservations).remove(&id);
+        remove(&mut lock(&self.reservations), id);
     }
 
     pub(super) fn report(&self) -> LeakReport {

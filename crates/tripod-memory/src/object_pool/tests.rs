@@ -73,7 +73,9 @@ fn a_collector_ends_with_the_pool_and_does_not_keep_it() {
 #[test]
 fn an_empty_pool_is_not_looked_at_until_an_object_is_made() {
     static WAKES: AtomicUsize = AtomicUsize::new(0);
-    let wake = || _ = WAKES.fetch_add(1, Ordering::SeqCst);
+    fn wake() {
+        WAKES.fetch_add(1, Ordering::SeqCst);
+    }
     let pool = ObjectPool::builder(|| 0_u64).ttl(TTL).build().unwrap();
     let collected = pool.collected();
     assert_eq!(collected.interval(wake), None);

@@ -7,8 +7,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
-use tripod_memory::{AllocationAccount, CountingAllocator};
+use tripod_memory::{AllocationAccount, CountingAllocator, MemoryManager};
+
+use crate::collected_by_hand;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
@@ -124,4 +127,66 @@ fn nothing_is_left_when_threads_allocate_under_two_accounts_and_free_for_each_ot
         assert_eq!(account.allocations(), (THREADS * ROUNDS / 2) as u64);
         assert!(account.peak_bytes() >= 8000, "{account:?}");
     }
+}
+
+const STEP: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_budget_follows_an_account_as_far_as_it_has_room() {
+    static ACCOUNT: AllocationAccount = AllocationAccount::new("followed");
+    let allocate = |bytes: usize| {
+        let _scope = ACCOUNT.enter();
+        vec![0_u8; bytes]
+    };
+    let memory = collected_by_hand(100_000);
+    let child = memory.budget("child").limit_bytes(50_000).create().unwrap();
+    let before = allocate(7000);
+    let charge = child.follow(&ACCOUNT);
+    assert_eq!((charge.bytes(), child.used_bytes()), (7000, 7000), "what there was already");
+    let more = allocate(33_000);
+    assert_eq!(charge.bytes(), 7000, "nobody has looked");
+    memory.collect(Instant::now(), STEP);
+    assert_eq!((charge.bytes(), charge.uncharged_bytes()), (40_000, 0));
+
+    // More than the child can ever have.
+    let most = allocate(20_000);
+    memory.collect(Instant::now(), STEP);
+    assert_eq!((charge.bytes(), charge.uncharged_bytes()), (50_000, 10_000));
+    assert_eq!((memory.stats().uncharged_bytes, child.used_bytes()), (10_000, 50_000));
+    drop((before, more));
+    memory.collect(Instant::now(), STEP);
+    assert_eq!((charge.bytes(), memory.stats().uncharged_bytes), (20_000, 0));
+
+    // More than others have left of the parent.
+    let held = memory.try_reserve(75_000).unwrap();
+    let again = allocate(10_000);
+    memory.collect(Instant::now(), STEP);
+    assert_eq!((charge.bytes(), charge.uncharged_bytes()), (25_000, 5000));
+    drop(held);
+    memory.collect(Instant::now(), STEP);
+    assert_eq!((charge.bytes(), charge.uncharged_bytes()), (30_000, 0));
+    assert_eq!((charge.account().name(), charge.budget_path()), ("followed", "child"));
+
+    drop(charge);
+    memory.collect(Instant::now(), STEP);
+    assert_eq!((memory.stats().reserved_bytes, memory.stats().uncharged_bytes), (0, 0));
+    drop((most, again));
+}
+
+#[test]
+fn the_background_follows_an_account_while_no_memory_is_pooled() {
+    static ACCOUNT: AllocationAccount = AllocationAccount::new("in the background");
+    let memory = MemoryManager::builder().build().unwrap();
+    let charge = memory.root().follow(&ACCOUNT);
+    let bytes = {
+        let _scope = ACCOUNT.enter();
+        vec![0_u8; 5000]
+    };
+    while charge.bytes() < 5000 {
+        std::thread::yield_now();
+    }
+    drop(memory);
+    // It outlives the manager, and nobody follows any more.
+    drop(bytes);
+    assert_eq!(charge.bytes(), 5000);
 }

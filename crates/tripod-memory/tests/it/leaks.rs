@@ -7,7 +7,8 @@ use crate::{collected_by_hand, granted};
 fn telling() -> (MemoryManager, Receiver<LeakReport>) {
     let (tell, told) = channel();
     let builder = MemoryManager::builder().budget_bytes(1 << 20).background_collection(false);
-    (builder.on_leak(move |report| tell.send(report.clone()).unwrap()).build().unwrap(), told)
+    let tell = move |report: &LeakReport| tell.send(report.clone()).expect("the test is there");
+    (builder.on_leak(tell).build().expect("a budget above 0 builds"), told)
 }
 
 /// The line of each site of a debug build, with what is out.

@@ -11,7 +11,7 @@ const STEP: Duration = Duration::from_secs(10);
 
 /// Lets a lease of `len` bytes pass its end without a collection.
 fn over(memory: &MemoryManager, len: usize) -> tripod_memory::LeaseId {
-    let id = memory.lease(len, Duration::from_nanos(1)).unwrap();
+    let id = memory.lease(len, Duration::from_nanos(1)).expect("there is room");
     while memory.leased(id, |_| ()).is_ok() {
         std::hint::spin_loop();
     }

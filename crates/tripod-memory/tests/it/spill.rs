@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tripod_memory::{Budget, MemoryManager, Reservation, Spill, SpillRegistration};
@@ -15,25 +15,31 @@ struct Holder {
 
 impl Holder {
     fn new(budget: &Budget, count: usize) -> (Arc<Self>, SpillRegistration) {
-        let held = (0..count).map(|_| budget.try_reserve(100).unwrap()).collect();
+        let reserve = |_| budget.try_reserve(100).expect("there is room");
+        let held = (0..count).map(reserve).collect();
         let holder = Arc::new(Self { held: Mutex::new(held), asked: Mutex::default() });
         let registration = budget.register_spiller(&holder);
         (holder, registration)
     }
 
+    fn held(&self) -> MutexGuard<'_, Vec<Reservation>> {
+        self.held.lock().expect("nobody panics with it")
+    }
+
+    /// What it has been asked for since the last call.
     fn asked(&self) -> Vec<u64> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+        std::mem::take(&mut self.asked.lock().expect("nobody panics with it"))
     }
 }
 
 impl Spill for Holder {
     fn spillable_bytes(&self) -> u64 {
-        100 * self.held.lock().unwrap().len() as u64
+        100 * self.held().len() as u64
     }
 
     fn spill(&self, wanted_bytes: u64) -> u64 {
-        self.asked.lock().unwrap().push(wanted_bytes);
-        let mut held = self.held.lock().unwrap();
+        self.asked.lock().expect("nobody panics with it").push(wanted_bytes);
+        let mut held = self.held();
         let count = (wanted_bytes.div_ceil(100) as usize).min(held.len());
         let kept = held.len() - count;
         // Dropped with our own lock held, and with none of the manager's.
@@ -153,6 +159,6 @@ async fn the_background_asks_again_when_there_is_something_to_give_back_later() 
     let mut waits = memory.reserve(100);
     assert!(poll(&mut waits).is_pending());
     // Now it has something.
-    holder.held.lock().unwrap().push(held);
+    holder.held().push(held);
     assert_eq!(waits.await.unwrap().bytes(), 100);
 }
