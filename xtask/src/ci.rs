@@ -47,6 +47,7 @@ const STEPS: [Step; 8] = [
             "clippy",
             "--package=tripod-metrics",
             "--package=tripod-history",
+            "--package=tripod-memory",
             "--package=tripod",
             "--locked",
             "--",
@@ -62,7 +63,7 @@ const STEPS: [Step; 8] = [
         "--release",
         "--locked",
         "--target-dir=target/loom",
-        "engine::model",
+        "::model::",
     ]),
     loom(&[
         "test",

@@ -50,7 +50,7 @@ enum Outcome {
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<ExitCode, TaskError> {
     let fuzz_seconds = fuzz_seconds(words).ok_or(TaskError::Usage)?;
     let mut checks = vec![miri(), thread_sanitizer()];
-    checks.push(loom("tripod-memory", "engine::model"));
+    checks.push(loom("tripod-memory", "::model::"));
     checks.push(loom("tripod-metrics", "cells::model"));
     let targets = fuzz_targets(root)?;
     checks.extend(targets.iter().map(|target| fuzz(target, fuzz_seconds)));

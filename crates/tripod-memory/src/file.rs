@@ -91,7 +91,7 @@ impl Budget {
                 .acquire_large(self.node(), capacity, len, Effort::Everything)
                 .map_err(|denied| self.acquire_error(denied)),
         };
-        let slot = found.inspect_err(|_| self.engine().meter.refused.inc())?;
+        let slot = found.inspect_err(|_| self.engine().meter.refused())?;
         Ok(Buffer::new(slot, len, NO_CLASS, self.record()))
     }
 }

@@ -1,6 +1,6 @@
 //! The first page of a region, which tells whose the buffers behind it are.
 //!
-//! A region begins at a multiple of [`REGION_ALIGN`](crate::sys::REGION_ALIGN), and each buffer begins
+//! A region begins at a multiple of [`REGION_ALIGN`], and each buffer begins
 //! within that many bytes of it, so the address of a buffer leads to its header with no table in
 //! between. Written once, before a buffer of the region is handed out, and never again.
 //!

@@ -5,12 +5,13 @@ use super::tree::Tree;
 
 /// The most packages that `Cargo.lock` may name, ours included.
 ///
-/// Of these, 46 are PromQL's parser and 54 the opponents of `tripod-bench metrics`; neither is built
-/// for who uses the library without the feature, or the binary.
+/// Of these, 46 are PromQL's parser, 54 the opponents of `tripod-bench metrics` and some 175 those of
+/// `tripod-bench memory`, nearly all of which come with commonware-runtime; none is built for who uses
+/// the library without the feature, or the binary.
 ///
 /// A reviewed figure: raise it in the change that needs it, and say there why the packages are worth
 /// their weight. It is kept close to the true count, so that an unnoticed tail of dependencies fails.
-const PACKAGES_MAX: usize = 270;
+const PACKAGES_MAX: usize = 455;
 
 const FILE: &str = "Cargo.lock";
 
