@@ -62,7 +62,7 @@ const STEPS: [Step; 8] = [
         "--release",
         "--locked",
         "--target-dir=target/loom",
-        "engine::model",
+        "::model",
     ]),
     loom(&[
         "test",

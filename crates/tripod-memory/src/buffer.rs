@@ -256,5 +256,6 @@ pub enum AcquireError {
     },
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

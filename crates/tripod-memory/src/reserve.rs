@@ -281,5 +281,6 @@ pub enum ReserveError {
     },
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
