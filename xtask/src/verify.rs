@@ -1,7 +1,7 @@
 //! `cargo xtask verify`: what is too slow, or needs too much, to hold before every change.
 //!
-//! Miri on the unit tests of the modules with unsafe code, ThreadSanitizer on those with threads, the
-//! loom models, and each fuzz target for some time. All of them always run, so that one round shows
+//! Miri on the unit tests of the modules with unsafe code, ThreadSanitizer on those with threads,
+//! AddressSanitizer on all tests of the memory leg, the loom models, and each fuzz target for some time. All of them always run, so that one round shows
 //! everything. What needs a tool that is not there is skipped, says which, and is no failure: the
 //! tools come with a nightly compiler, which this project does not pin.
 
@@ -20,12 +20,23 @@ const FUZZ_SECONDS_SHORT: u32 = 10;
 const LOOM_FOLDER: &str = "--target-dir=target/loom";
 const MIRI_FOLDER: &str = "--target-dir=target/miri";
 const THREAD_SANITIZER_FOLDER: &str = "--target-dir=target/tsan";
+const ADDRESS_SANITIZER_FOLDER: &str = "--target-dir=target/asan";
 
-/// Tests that Miri gets through in minutes.
-const MIRI_TESTS: [&str; 4] = ["cells::", "series::cache", "series::expiry", "series::text"];
-/// Tests with threads, of which ThreadSanitizer may miss nothing.
-const THREAD_SANITIZER_TESTS: [&str; 5] =
-    ["cells::", "series::", "counter::", "gauge::", "histogram::"];
+/// Tests that Miri gets through in minutes, by package.
+const MIRI_TESTS: [(&str, &[&str]); 2] = [
+    ("tripod-metrics", &["cells::", "series::cache", "series::expiry", "series::text"]),
+    (
+        "tripod-memory",
+        &["buffer::", "counting::", "header::", "local::", "reserve::", "shelf::", "sys::"],
+    ),
+];
+
+/// Tests with threads, of which ThreadSanitizer may miss nothing: by package, what is built and which
+/// tests of it are run.
+const THREAD_SANITIZER_TESTS: [(&str, &[&str], &[&str]); 2] = [
+    ("tripod-metrics", &["--lib"], &["cells::", "series::", "counter::", "gauge::", "histogram::"]),
+    ("tripod-memory", &["--lib", "--test=it"], &[]),
+];
 
 /// One thing to run, if its tool is there.
 struct Check {
@@ -49,7 +60,14 @@ enum Outcome {
 /// If the list of fuzz targets could not be read, or a check not be started.
 pub(crate) fn run(root: &Path, words: &[&str]) -> Result<ExitCode, TaskError> {
     let fuzz_seconds = fuzz_seconds(words).ok_or(TaskError::Usage)?;
-    let mut checks = vec![miri(), thread_sanitizer()];
+    let mut checks: Vec<_> =
+        MIRI_TESTS.iter().map(|(package, tests)| miri(package, tests)).collect();
+    checks.extend(
+        THREAD_SANITIZER_TESTS
+            .iter()
+            .map(|(package, targets, tests)| thread_sanitizer(package, targets, tests)),
+    );
+    checks.push(address_sanitizer("tripod-memory"));
     checks.push(loom("tripod-memory", "::model::"));
     checks.push(loom("tripod-metrics", "cells::model"));
     let targets = fuzz_targets(root)?;
@@ -74,36 +92,57 @@ fn fuzz_seconds(words: &[&str]) -> Option<u32> {
     }
 }
 
-fn miri() -> Check {
-    let command = ["miri", "test", "--package=tripod-metrics", "--lib", "--locked", MIRI_FOLDER];
+fn miri(package: &str, tests: &[&str]) -> Check {
+    let package_flag = format!("--package={package}");
+    let command = ["miri", "test", &package_flag, "--lib", "--locked", MIRI_FOLDER];
     Check {
-        name: "miri".to_owned(),
+        name: format!("miri of {package}"),
         tool: Some((
             nightly(&["miri", "--version"]),
             "rustup +nightly component add miri rust-src",
         )),
         // The clock and the random numbers of the tests are those of the machine.
         variables: vec![("MIRIFLAGS", "-Zmiri-disable-isolation"), ("PROPTEST_CASES", "4")],
-        command: nightly(&[&command[..], &["--"], &MIRI_TESTS].concat()),
+        command: nightly(&[&command[..], &["--"], tests].concat()),
     }
 }
 
-fn thread_sanitizer() -> Check {
+fn thread_sanitizer(package: &str, targets: &[&str], tests: &[&str]) -> Check {
+    let package_flag = format!("--package={package}");
     let command = [
         "test",
         "-Zbuild-std",
         "--target=x86_64-unknown-linux-gnu",
-        "--package=tripod-metrics",
-        "--lib",
+        &package_flag,
         THREAD_SANITIZER_FOLDER,
     ];
     // The standard library has to be built with it as well, which needs its source.
     let probe = ["fetch", "-Zbuild-std", "--target=x86_64-unknown-linux-gnu"];
     Check {
-        name: "thread sanitizer".to_owned(),
+        name: format!("thread sanitizer of {package}"),
         tool: Some((nightly(&probe), "rustup +nightly component add rust-src")),
-        variables: vec![("RUSTFLAGS", "-Zsanitizer=thread")],
-        command: nightly(&[&command[..], &["--"], &THREAD_SANITIZER_TESTS].concat()),
+        variables: vec![("RUSTFLAGS", "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer")],
+        command: nightly(&[&command[..], targets, &["--"], tests].concat()),
+    }
+}
+
+/// It sees what Miri is too slow for, and what goes wrong in memory that the system mapped.
+fn address_sanitizer(package: &str) -> Check {
+    let package_flag = format!("--package={package}");
+    let command = [
+        "test",
+        "--target=x86_64-unknown-linux-gnu",
+        &package_flag,
+        "--lib",
+        "--test=it",
+        "--locked",
+        ADDRESS_SANITIZER_FOLDER,
+    ];
+    Check {
+        name: format!("address sanitizer of {package}"),
+        tool: Some((nightly(&["--version"]), "rustup toolchain install nightly")),
+        variables: vec![("RUSTFLAGS", "-Zsanitizer=address")],
+        command: nightly(&command),
     }
 }
 
