@@ -21,6 +21,10 @@
 //! # }
 //! ```
 //!
+//! # Features
+//! `allocator-api2` (off by default) adds `Budget::allocator`, with which collections that take an
+//! allocator of that crate, `hashbrown`'s among them, live in pooled memory.
+//!
 //! # Where it stops
 //! It counts what goes through it, not what the process allocates. Idle buffers stay until they are in
 //! the way or [`MemoryManager::trim`] is called; nothing expires by time. Budgets are not removed while
