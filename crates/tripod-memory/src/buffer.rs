@@ -58,6 +58,8 @@ pub struct Buffer {
     packed: u64,
 }
 
+const _: () = assert!(size_of::<Option<Buffer>>() == 16);
+
 const LEN_MASK: u64 = LEN_MAX as u64;
 const CLASS_SHIFT: u32 = 37;
 const NODE_SHIFT: u32 = 44;

@@ -21,6 +21,10 @@
 //! # }
 //! ```
 //!
+//! # Features
+//! `allocator-api2` (off by default) adds `Budget::allocator`, with which collections that take an
+//! allocator of that crate, `hashbrown`'s among them, live in pooled memory.
+//!
 //! # Where it stops
 //! It counts what goes through it, not what the process allocates, unless a budget
 //! [follows](Budget::follow) an account of it. Budgets are not removed while their manager's memory

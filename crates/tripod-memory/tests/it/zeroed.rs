@@ -1,7 +1,5 @@
 //! Buffers that come with zeroes.
 
-use tripod_memory::MemoryManager;
-
 use crate::manager;
 
 #[test]
@@ -30,7 +28,7 @@ fn above_the_largest_class_zeroes_cost_no_memory_until_they_are_touched() {
         let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
         statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     };
-    let memory = MemoryManager::builder().build().unwrap();
+    let memory = tripod_memory::MemoryManager::builder().build().unwrap();
     for _ in 0..2 {
         let before = resident_bytes();
         let mut zeroed = memory.acquire_zeroed(LEN).unwrap();
