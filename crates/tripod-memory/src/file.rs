@@ -60,6 +60,7 @@ impl Budget {
     /// assert_eq!((&index[..], indexes.used_bytes()), (&b"a long index"[..], 4096));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub unsafe fn map_file(
         &self,
         file: &File,
@@ -83,6 +84,7 @@ impl Budget {
     }
 
     /// As [`acquire`](Self::acquire) above the largest size class, for any length but 0.
+    #[cfg_attr(debug_assertions, track_caller)]
     fn acquire_own_mapping(&self, len: usize) -> Result<Buffer, AcquireError> {
         let found = match large::capacity(len) {
             None => Err(AcquireError::TooLong { len, max_bytes: LEN_MAX }),
@@ -91,7 +93,7 @@ impl Budget {
                 .acquire_large(self.node(), capacity, len, Effort::Everything)
                 .map_err(|denied| self.acquire_error(denied)),
         };
-        let slot = found.inspect_err(|_| self.engine().meter.refused.inc())?;
+        let slot = found.inspect_err(|_| self.engine().meter.refused())?;
         Ok(Buffer::new(slot, len, NO_CLASS, self.record()))
     }
 }
@@ -104,6 +106,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// See [`MapError`].
+    #[cfg_attr(debug_assertions, track_caller)]
     pub unsafe fn map_file(
         &self,
         file: &File,
