@@ -227,7 +227,11 @@ impl Cache {
         } else {
             !magazine.is_full()
                 && self.earn(Of::Buffers, node, magazine.size as u64)
-                && magazine.push(slot)
+                && (magazine.push(slot) || {
+                    // The collector has lowered the limit since; the slow way discharges.
+                    self.spend(Of::Buffers, node, magazine.size as u64);
+                    false
+                })
         };
         Attempt { outcome, is_asked: self.guard.leave() }
     }
@@ -425,7 +429,11 @@ impl MagazineAccess<'_> {
         while !self.magazine.is_full()
             && let Some(slot) = batch.pop()
         {
-            self.magazine.push(slot);
+            if !self.magazine.push(slot) {
+                // The collector has lowered the limit since.
+                batch.push(slot);
+                break;
+            }
         }
     }
 

@@ -428,8 +428,15 @@ impl Engine {
         let placed = cache.with_magazine(class, |magazine| {
             let (depot, cells) = (self.depot(class), magazine.depot_cells());
             let spilled = magazine.spill().filter(|batch| !depot.put(batch, cells));
-            magazine.push(slot);
-            spilled.map(|batch| self.put_batch(class, &batch))
+            // The collector may have lowered the limit since there was room.
+            let is_kept = magazine.push(slot);
+            if is_kept && spilled.is_none() {
+                return None;
+            }
+            let mut state = self.lock();
+            let batch = spilled.iter().flat_map(Batch::iter);
+            batch.chain((!is_kept).then_some(slot)).for_each(|slot| state.put(class, slot));
+            Some(state)
         });
         match placed.outcome {
             Some(None) => {}

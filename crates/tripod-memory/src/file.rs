@@ -60,6 +60,7 @@ impl Budget {
     /// assert_eq!((&index[..], indexes.used_bytes()), (&b"a long index"[..], 4096));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub unsafe fn map_file(
         &self,
         file: &File,
@@ -83,6 +84,7 @@ impl Budget {
     }
 
     /// As [`acquire`](Self::acquire) above the largest size class, for any length but 0.
+    #[cfg_attr(debug_assertions, track_caller)]
     fn acquire_own_mapping(&self, len: usize) -> Result<Buffer, AcquireError> {
         let found = match large::capacity(len) {
             None => Err(AcquireError::TooLong { len, max_bytes: LEN_MAX }),
@@ -104,6 +106,7 @@ impl MemoryManager {
     ///
     /// # Errors
     /// See [`MapError`].
+    #[cfg_attr(debug_assertions, track_caller)]
     pub unsafe fn map_file(
         &self,
         file: &File,
