@@ -31,9 +31,11 @@
 //! lives.
 //!
 //! # How it is put together
-//! `ledger` is a pure state machine that decides; `engine` wraps it and the pools in one lock, frees
-//! and wakes; `budget`, `reserve`, `buffer` and `manager` are handles on the engine. This crate knows
-//! nothing of tasks, runtimes and clocks.
+//! `ledger` is a pure state machine that decides who may have how many bytes; `shelf` keeps the books
+//! of the regions of a size class. `engine` has both behind one lock. In front of it each thread has a
+//! `cache` of buffers, which a `guard` lets others reach into, and batches go through a `depot`.
+//! `budget`, `reserve`, `buffer` and `manager` are handles on the engine; `collector` is the thread
+//! that gives back what is idle. This crate knows nothing of tasks and runtimes.
 
 #![allow(unexpected_cfgs, reason = "`loom` is set by hand, with RUSTFLAGS, to run the model")]
 
