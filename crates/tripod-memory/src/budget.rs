@@ -6,7 +6,6 @@ use std::time::Duration;
 use tripod_metrics::Histogram;
 
 use crate::buffer::{AcquireError, Buffer};
-use crate::cache::Attempt;
 use crate::classes::{LEN_MAX, NO_CLASS};
 use crate::engine::{Denied, Effort, Engine, Shortage, large};
 use crate::kept::KeptEngine;
@@ -246,16 +245,26 @@ impl Budget {
     #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn try_reserve(&self, bytes: u64) -> Result<Reservation, ReserveError> {
+        let record = &*self.record;
+        let last = local::with_cache(record.entry, |cache| {
+            let is_taken = |place| record.engine.is_taken(cache, place);
+            cache.reserve_last(record.node, bytes, is_taken)
+        });
+        if last != Some(true) {
+            self.reserve_older(bytes)?;
+        }
+        Ok(Reservation::granted(&self.record, bytes, leaks::site()))
+    }
+
+    #[inline(never)]
+    fn reserve_older(&self, bytes: u64) -> Result<(), ReserveError> {
         let Record { entry, node, .. } = *self.record;
         let attempt = local::with_cache(entry, |cache| {
             let attempt = cache.reserve(node, bytes);
             self.engine().heed(cache, attempt.is_asked);
             attempt.outcome
         });
-        if attempt != Some(true) {
-            self.engine().try_reserve(node, bytes)?;
-        }
-        Ok(Reservation::granted(&self.record, bytes, leaks::site()))
+        if attempt == Some(true) { Ok(()) } else { self.engine().try_reserve(node, bytes) }
     }
 
     /// Hands out a buffer of `len` bytes, charged to this budget and those above.
@@ -378,11 +387,10 @@ impl Budget {
         effort: Effort,
     ) -> Result<Buffer, AcquireError> {
         let record = &*self.record;
-        let newest = local::with_cache(record.entry, |cache| cache.acquire_uncharged(len));
-        if let Some(Attempt { outcome: Some((slot, class)), is_asked }) = newest {
-            if is_asked {
-                local::heed(record.entry);
-            }
+        let newest = local::with_cache(record.entry, |cache| {
+            cache.acquire_newest(len, |place| record.engine.is_taken(cache, place))
+        });
+        if let Some(Some((slot, class))) = newest {
             return Ok(Buffer::new(slot, len, class, record));
         }
         self.acquire_older(len, effort)
@@ -393,7 +401,7 @@ impl Budget {
     #[inline(never)]
     fn acquire_older(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
         let record = &*self.record;
-        let class = record.engine.classes.first().of(len);
+        let class = record.engine.classes.class_of(len).unwrap_or(NO_CLASS);
         let older = local::with_cache(record.entry, |cache| {
             let attempt = cache.acquire(class, len, record.node);
             record.engine.heed(cache, attempt.is_asked);
@@ -427,7 +435,10 @@ impl Budget {
             }
         };
         let slot = found.map_err(|denied| self.acquire_error(denied))?;
-        Ok(Buffer::new(slot, len, class.unwrap_or(NO_CLASS), &self.record))
+        Ok(match class {
+            Some(class) => Buffer::new(slot, len, class, &self.record),
+            None => Buffer::of_mapping(slot, len, &self.record),
+        })
     }
 
     fn unsatisfiable(&self, needed_bytes: u64) -> AcquireError {

@@ -8,7 +8,6 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::budget::Record;
-use crate::cache::Attempt;
 use crate::classes::{LEN_MAX, NO_CLASS};
 use crate::engine::mapping;
 use crate::ledger::{NodeId, ROOT};
@@ -51,9 +50,9 @@ mod io;
 pub struct Buffer {
     /// The first byte, or [`NOWHERE`].
     slot: NonNull<u8>,
-    /// The visible length (37 bits), the size class (7), the budget (12), and the manager's entry in
-    /// the tables of threads (8), so that a buffer finds its way back into its thread's cache without
-    /// a look elsewhere. A handle of three words would be passed through memory: measured at 15 ns
+    /// The visible length (37 bits), the size class (7), the manager's entry in the tables of threads
+    /// (8), and the budget (12), so that a buffer finds its way back into its thread's cache without a
+    /// look elsewhere. Without a class the entry is one that is always empty. A handle of three words would be passed through memory: measured at 15 ns
     /// where two cost 2.
     packed: u64,
 }
@@ -62,8 +61,8 @@ const _: () = assert!(size_of::<Option<Buffer>>() == 16);
 
 const LEN_MASK: u64 = LEN_MAX as u64;
 const CLASS_SHIFT: u32 = 37;
-const NODE_SHIFT: u32 = 44;
-const ENTRY_SHIFT: u32 = 56;
+const ENTRY_SHIFT: u32 = 44;
+const NODE_SHIFT: u32 = 52;
 
 /// Where a buffer without memory is.
 const NOWHERE: NonNull<u8> = NonNull::dangling();
@@ -88,6 +87,14 @@ impl Buffer {
         Self { slot, packed: record.tag | (class as u64) << CLASS_SHIFT | len as u64 }
     }
 
+    /// As [`new`](Self::new), of a mapping of its own.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub(crate) fn of_mapping(slot: NonNull<u8>, len: usize, record: &Record) -> Self {
+        let mut buffer = Self::new(slot, len, NO_CLASS, record);
+        buffer.packed |= Self::tag(local::NO_ENTRY, ROOT);
+        buffer
+    }
+
     /// What all buffers of a budget have in common, packed.
     pub(crate) fn tag(entry: u8, node: NodeId) -> u64 {
         debug_assert!(node <= Record::NODE_MAX);
@@ -95,7 +102,7 @@ impl Buffer {
     }
 
     pub(crate) fn empty() -> Self {
-        Self { slot: NOWHERE, packed: 0 }
+        Self { slot: NOWHERE, packed: Self::tag(local::NO_ENTRY, ROOT) }
     }
 
     /// Returns the number of visible bytes: what was asked for, unless changed since.
@@ -209,8 +216,10 @@ impl Buffer {
     pub(crate) unsafe fn from_block(slot: NonNull<u8>, record: &Record) -> Self {
         let capacity = mapping::header(slot).capacity;
         // Above the largest class no capacity is that of a class.
-        let class = record.engine.classes.class_of(capacity).unwrap_or(NO_CLASS);
-        Self::new(slot, 0, class, record)
+        match record.engine.classes.class_of(capacity) {
+            Some(class) => Self::new(slot, 0, class, record),
+            None => Self::of_mapping(slot, 0, record),
+        }
     }
 }
 
@@ -257,9 +266,17 @@ impl fmt::Debug for Buffer {
 }
 
 impl Drop for Buffer {
-    #[inline(always)]
+    /// The short way back: into the place for the newest of its class, if that is empty.
+    #[inline]
     fn drop(&mut self) {
+        #[cfg(debug_assertions)]
         if self.slot != NOWHERE {
+            mapping::header(self.slot).engine().leaks.forget_slot(self.slot.addr().get());
+        }
+        let is_back = local::with_cache_at(self.packed >> ENTRY_SHIFT, |cache| {
+            cache.release_newest(self.class(), self.slot)
+        });
+        if is_back != Some(true) {
             give_back(self.slot, self.packed);
         }
     }
@@ -282,28 +299,12 @@ impl Buffer {
     }
 }
 
-/// Gives a buffer back whose handle had these parts: as such they stay in registers.
+/// The way back for any buffer whose handle had these parts: as such they stay in registers.
 #[inline(never)]
 fn give_back(slot: NonNull<u8>, packed: u64) {
-    let parts = ManuallyDrop::new(Buffer { slot, packed });
-    #[cfg(debug_assertions)]
-    mapping::header(slot).engine().leaks.forget_slot(slot.addr().get());
-    if parts.node() == ROOT {
-        let newest =
-            local::with_cache(parts.entry(), |cache| cache.release_uncharged(parts.class(), slot));
-        if let Some(Attempt { outcome: true, is_asked }) = newest {
-            if is_asked {
-                local::heed(parts.entry());
-            }
-            return;
-        }
+    if slot == NOWHERE {
+        return;
     }
-    give_back_older(slot, packed);
-}
-
-/// The way back for a buffer of any budget.
-#[inline(never)]
-fn give_back_older(slot: NonNull<u8>, packed: u64) {
     let parts = ManuallyDrop::new(Buffer { slot, packed });
     let engine = mapping::header(slot).engine();
     let (class, node) = (parts.class(), parts.node());

@@ -7,10 +7,16 @@
 //! unsafe about. The counts are written by the thread alone and read by everybody. `low` is written by
 //! the thread, and reset by the collector without asking: a lost note of it makes a buffer go back to
 //! the system early, no more.
+//!
+//! # The short way
+//! The newest buffer of each class, and the bytes of the last reservation given back to each budget,
+//! are in *places* that their thread passes without saying busy; see [`guard`](crate::guard). A pair of
+//! acquire and release then takes some 45 instructions. A reclaimer empties a place with a swap, and
+//! notes that it has.
 
 use std::ptr::NonNull;
 
-use crate::classes::{CLASSES_MAX, FirstClasses, NO_CLASS};
+use crate::classes::{CLASSES_MAX, NO_CLASS, SureClasses};
 use crate::depot::{BATCH_MAX, Batch};
 use crate::guard::{CREDITS, Guard, MAGAZINES, Revoked};
 use crate::layout::ClassLayout;
@@ -62,9 +68,11 @@ fn limit_first(size: usize) -> usize {
 pub(crate) struct Cache {
     pub(crate) guard: Guard,
     /// The thread's own copy, since it is at hand.
-    first: FirstClasses,
-    /// How many of the magazines are of a class. The others have no room, so that a class needs no
-    /// check: in them nothing is found, and nothing left.
+    sure: SureClasses,
+    /// The places that a reclaimer has taken something from since the thread has last opened the short
+    /// way.
+    taken: [AtomicU64; Place::COUNT.div_ceil(64)],
+    /// How many of the magazines are of a class. In the others nothing is found, and nothing is left.
     classes: usize,
     credits: [Credit; CREDITS_MAX],
     magazines: [Magazine; CLASSES_MAX + 1],
@@ -103,7 +111,27 @@ struct Credit {
     /// The most of either kind; 0 until the budget has a place here.
     max: AtomicU32,
     used: AtomicU64,
+    /// For reservations, less what is in `last`.
     reserved: AtomicU64,
+    /// What a reservation of the same size finds again. To add it to `reserved` each time would make
+    /// each pair wait for the sums of the one before.
+    last: AtomicU64,
+}
+
+/// What is passed the short way: the newest buffer of a class, or the last reservation of a credit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(usize);
+
+impl Place {
+    const COUNT: usize = CLASSES_MAX + CREDITS_MAX;
+
+    fn newest(class: usize) -> Self {
+        Self(class)
+    }
+
+    fn last(node: NodeId) -> Self {
+        Self(CLASSES_MAX + node % CREDITS_MAX)
+    }
 }
 
 /// Of which charge a credit is.
@@ -136,10 +164,11 @@ impl Counts {
 }
 
 impl Cache {
-    pub(crate) fn new(layouts: &[ClassLayout], first: FirstClasses) -> Self {
+    pub(crate) fn new(layouts: &[ClassLayout], sure: SureClasses) -> Self {
         Self {
             guard: Guard::new(),
-            first,
+            sure,
+            taken: std::array::from_fn(|_| AtomicU64::new(0)),
             classes: layouts.len(),
             credits: std::array::from_fn(|_| Credit::new()),
             magazines: std::array::from_fn(|class| Magazine::new(layouts.get(class))),
@@ -151,22 +180,53 @@ impl Cache {
         &self.magazines[class & NO_CLASS]
     }
 
-    /// Takes a buffer for `len` bytes, at least one, for which no credit is needed: the short way of
-    /// [`acquire`](Self::acquire). The buffer comes with its class.
+    /// Takes the newest buffer for `len` bytes, with its class: the short way of
+    /// [`acquire`](Self::acquire) where no credit is needed.
+    ///
+    /// `is_taken` is asked if the way is closed; see [`open`](Self::open).
     #[inline(always)]
-    pub(crate) fn acquire_uncharged(&self, len: usize) -> Attempt<Option<(NonNull<u8>, usize)>> {
-        let class = self.first.of(len);
+    pub(crate) fn acquire_newest(
+        &self,
+        len: usize,
+        is_taken: impl FnOnce(Place) -> bool,
+    ) -> Option<(NonNull<u8>, usize)> {
+        let class = self.sure.of(len);
         let magazine = self.magazine(class);
-        // Less than one byte, or more than there is room for. If the cache is revoked, the other way
-        // is taken next, and heeds what there is to heed.
-        if len.wrapping_sub(1) >= magazine.size || self.guard.enter(MAGAZINES).is_err() {
-            return Attempt { outcome: None, is_asked: false };
+        let slot = magazine.pop_newest()?;
+        if !self.guard.is_open(MAGAZINES) && is_taken(Place::newest(class)) {
+            return None;
         }
-        let slot = magazine.pop();
-        if slot.is_some() {
-            magazine.count(len);
+        magazine.count(len);
+        Some((slot, class))
+    }
+
+    /// Puts a buffer into the place for the newest: the short way of [`release`](Self::release) where
+    /// no credit is gained. False if the place is not empty, or the way is closed.
+    #[inline(always)]
+    pub(crate) fn release_newest(&self, class: usize, slot: NonNull<u8>) -> bool {
+        let newest = &self.magazine(class).newest;
+        if !newest.load(Ordering::Relaxed).is_null() {
+            return false;
         }
-        Attempt { outcome: slot.map(|slot| (slot, class)), is_asked: self.guard.leave() }
+        set(newest, slot.as_ptr());
+        self.guard.is_open(MAGAZINES) || take_back(newest)
+    }
+
+    /// Opens the short way, and answers whether a reclaimer has taken what was in `place` when the
+    /// thread thought that it took it. The cache's thread alone, with the engine's lock held.
+    pub(crate) fn open(&self, place: Option<Place>) -> bool {
+        let taken = place.is_some_and(|Place(index)| {
+            self.taken[index / 64].load(Ordering::Relaxed) >> (index % 64) & 1 != 0
+        });
+        self.taken.iter().for_each(|notes| notes.store(0, Ordering::Relaxed));
+        self.guard.open();
+        taken
+    }
+
+    /// Notes that something was taken out of a place. With the engine's lock held.
+    fn note_taken(&self, Place(index): Place) {
+        let notes = &self.taken[index / 64];
+        notes.store(notes.load(Ordering::Relaxed) | 1 << (index % 64), Ordering::Relaxed);
     }
 
     /// Takes a buffer of `class` for `len` bytes that `node` is charged for.
@@ -205,16 +265,6 @@ impl Cache {
         self.acquire(class, len, ROOT)
     }
 
-    /// Takes a buffer back that gives no credit: the short way of [`release`](Self::release).
-    #[inline(always)]
-    pub(crate) fn release_uncharged(&self, class: usize, slot: NonNull<u8>) -> Attempt<bool> {
-        if self.guard.enter(MAGAZINES).is_err() {
-            return Attempt { outcome: false, is_asked: false };
-        }
-        let outcome = self.magazine(class).push(slot);
-        Attempt { outcome, is_asked: self.guard.leave() }
-    }
-
     /// Takes a buffer back whose bytes become credit of `node`; false if there is no place for it or
     /// for its bytes.
     pub(crate) fn release(&self, class: usize, slot: NonNull<u8>, node: NodeId) -> Attempt<bool> {
@@ -234,6 +284,44 @@ impl Cache {
                 })
         };
         Attempt { outcome, is_asked: self.guard.leave() }
+    }
+
+    /// Takes the last reservation given back, if it was of as many bytes, at least one: the short way
+    /// of [`reserve`](Self::reserve). `is_taken` as in [`acquire_newest`](Self::acquire_newest).
+    #[inline(always)]
+    pub(crate) fn reserve_last(
+        &self,
+        node: NodeId,
+        bytes: u64,
+        is_taken: impl FnOnce(Place) -> bool,
+    ) -> bool {
+        let credit = &self.credits[node % CREDITS_MAX];
+        let is_found = bytes > 0
+            && credit.last.load(Ordering::Relaxed) == bytes
+            && credit.node.load(Ordering::Relaxed) == node as u32;
+        if !is_found {
+            return false;
+        }
+        set_u64(&credit.last, 0);
+        self.guard.is_open(CREDITS) || !is_taken(Place::last(node))
+    }
+
+    /// Leaves a reservation for the next of the same size: the short way of
+    /// [`unreserve`](Self::unreserve). False if there is no place for it, or the way is closed.
+    #[inline(always)]
+    pub(crate) fn unreserve_last(&self, node: NodeId, bytes: u64) -> bool {
+        let credit = &self.credits[node % CREDITS_MAX];
+        let max = u64::from(credit.max.load(Ordering::Relaxed));
+        let has_place = bytes > 0
+            && credit.last.load(Ordering::Relaxed) == 0
+            && credit.node.load(Ordering::Relaxed) == node as u32
+            && credit.reserved.load(Ordering::Relaxed).saturating_add(bytes) <= max;
+        if !has_place {
+            return false;
+        }
+        set_u64(&credit.last, bytes);
+        // Else it takes them back, unless a reclaimer has them already.
+        self.guard.is_open(CREDITS) || credit.last.swap(0, Ordering::Relaxed) == 0
     }
 
     /// Takes `bytes` out of the credit for reservations; false if it has not so many, or if they are
@@ -280,6 +368,7 @@ impl Cache {
     #[inline(always)]
     fn spend(&self, of: Of, node: NodeId, bytes: u64) -> bool {
         let credit = &self.credits[node % CREDITS_MAX];
+        credit.add_last();
         let own = credit.of(of);
         let left = own.load(Ordering::Relaxed).checked_sub(bytes);
         match left {
@@ -294,6 +383,7 @@ impl Cache {
     #[inline(always)]
     fn earn(&self, of: Of, node: NodeId, bytes: u64) -> bool {
         let credit = &self.credits[node % CREDITS_MAX];
+        credit.add_last();
         let own = credit.of(of);
         let sum = own.load(Ordering::Relaxed).saturating_add(bytes);
         let has_place = credit.node.load(Ordering::Relaxed) == node as u32
@@ -310,6 +400,7 @@ impl Cache {
             return Attempt { outcome: (), is_asked };
         }
         let credit = &self.credits[node % CREDITS_MAX];
+        credit.add_last();
         let others = credit.used.load(Ordering::Relaxed) | credit.reserved.load(Ordering::Relaxed);
         if credit.node.load(Ordering::Relaxed) == node as u32 || others == 0 {
             credit.node.store(node as u32, Ordering::Relaxed);
@@ -324,19 +415,25 @@ impl Cache {
         own.store(own.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
     }
 
-    /// Takes all buffers out. For whom the cache belongs to.
+    /// Takes all buffers out. For whom the cache belongs to, with the engine's lock held.
     pub(crate) fn drain_magazines(&self, mut take: impl FnMut(usize, NonNull<u8>)) {
         for (class, magazine) in self.magazines[..self.classes].iter().enumerate() {
-            while let Some(slot) = magazine.pop() {
+            self.take_newest(class).into_iter().for_each(|slot| take(class, slot));
+            while let Some(slot) = magazine.pop_older() {
                 take(class, slot);
             }
         }
     }
 
-    /// Takes all credits out. For whom the cache belongs to.
+    /// Takes all credits out. For whom the cache belongs to, with the engine's lock held.
     pub(crate) fn drain_credits(&self, mut take: impl FnMut(Of, NodeId, u64)) {
         for credit in self.credits.iter() {
             let node = credit.node.load(Ordering::Relaxed) as NodeId;
+            let last = credit.last.swap(0, Ordering::Relaxed);
+            if last > 0 {
+                self.note_taken(Place::last(node));
+                take(Of::Reservations, node, last);
+            }
             for of in [Of::Buffers, Of::Reservations] {
                 let own = credit.of(of);
                 let bytes = own.load(Ordering::Relaxed);
@@ -354,7 +451,8 @@ impl Cache {
         for credit in self.credits.iter() {
             let bytes = |of| credit.of(of).load(Ordering::Relaxed);
             let node = credit.node.load(Ordering::Relaxed) as NodeId;
-            tell(node, bytes(Of::Buffers), bytes(Of::Reservations));
+            let last = credit.last.load(Ordering::Relaxed);
+            tell(node, bytes(Of::Buffers), bytes(Of::Reservations) + last);
         }
     }
 
@@ -405,9 +503,27 @@ impl Cache {
         self.magazines[class].look(is_unneeded);
     }
 
-    /// Takes the `count` oldest buffers of `class` out. For whom the cache belongs to.
-    pub(crate) fn take_oldest(&self, class: usize, count: usize, take: impl FnMut(NonNull<u8>)) {
-        self.magazines[class].take_oldest(count, take);
+    /// Takes the `count` oldest buffers of `class` out. For whom the cache belongs to, with the engine's
+    /// lock held.
+    pub(crate) fn take_oldest(
+        &self,
+        class: usize,
+        count: usize,
+        mut take: impl FnMut(NonNull<u8>),
+    ) {
+        let older = self.magazines[class].take_older(count, &mut take);
+        if older < count {
+            self.take_newest(class).into_iter().for_each(take);
+        }
+    }
+
+    /// Takes the newest buffer out, whose thread may be just about to. For whom the cache belongs to,
+    /// with the engine's lock held.
+    fn take_newest(&self, class: usize) -> Option<NonNull<u8>> {
+        let newest = &self.magazines[class].newest;
+        let slot = NonNull::new(newest.swap(std::ptr::null_mut(), Ordering::Acquire))?;
+        self.note_taken(Place::newest(class));
+        Some(slot)
     }
 }
 
@@ -443,7 +559,7 @@ impl MagazineAccess<'_> {
             return None;
         }
         let mut batch = Batch::new();
-        self.magazine.take_oldest(self.magazine.batch(), |slot| batch.push(slot));
+        self.magazine.take_older(self.magazine.batch(), |slot| batch.push(slot));
         self.magazine.exchanged();
         Some(batch)
     }
@@ -474,10 +590,7 @@ impl Magazine {
     fn new(layout: Option<&ClassLayout>) -> Self {
         let size = layout.map_or(0, |layout| layout.size_bytes);
         Self {
-            // Without a class the place is taken for good: what comes back finds no room.
-            newest: AtomicPtr::new(
-                layout.map_or(NonNull::dangling().as_ptr(), |_| std::ptr::null_mut()),
-            ),
+            newest: AtomicPtr::new(std::ptr::null_mut()),
             held: AtomicU32::new(0),
             limit: AtomicU32::new(limit_first(size) as u32),
             low: AtomicU32::new(0),
@@ -531,7 +644,7 @@ impl Magazine {
     #[inline(always)]
     fn pop_newest(&self) -> Option<NonNull<u8>> {
         let newest = NonNull::new(self.newest.load(Ordering::Relaxed))?;
-        self.newest.store(std::ptr::null_mut(), Ordering::Relaxed);
+        set(&self.newest, std::ptr::null_mut());
         Some(newest)
     }
 
@@ -542,7 +655,7 @@ impl Magazine {
         if !newest.is_null() && !self.push_older(newest) {
             return false;
         }
-        self.newest.store(slot.as_ptr(), Ordering::Relaxed);
+        set(&self.newest, slot.as_ptr());
         true
     }
 
@@ -585,11 +698,9 @@ impl Magazine {
         add(&self.requested, len as u64);
     }
 
-    fn take_oldest(&self, count: usize, mut take: impl FnMut(NonNull<u8>)) {
+    /// Takes the oldest out of `slots`, at most `count`; answers how many that were.
+    fn take_older(&self, count: usize, mut take: impl FnMut(NonNull<u8>)) -> usize {
         let held = self.held.load(Ordering::Relaxed) as usize;
-        if count > held {
-            self.pop_newest().into_iter().for_each(&mut take);
-        }
         let count = count.min(held);
         for place in &self.slots[..count] {
             NonNull::new(place.load(Ordering::Relaxed)).into_iter().for_each(&mut take);
@@ -599,6 +710,7 @@ impl Magazine {
             self.slots[index - count].store(slot, Ordering::Relaxed);
         }
         self.set_held((held - count) as u32);
+        count
     }
 
     #[inline(always)]
@@ -617,6 +729,16 @@ impl Credit {
             max: AtomicU32::new(0),
             used: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds the last reservation to the others. For the thread, at work in its cache.
+    fn add_last(&self) {
+        let last = self.last.load(Ordering::Relaxed);
+        if last > 0 {
+            set_u64(&self.last, 0);
+            self.reserved.store(self.reserved.load(Ordering::Relaxed) + last, Ordering::Relaxed);
         }
     }
 
@@ -626,6 +748,35 @@ impl Credit {
             Of::Buffers => &self.used,
             Of::Reservations => &self.reserved,
         }
+    }
+}
+
+/// Takes back what the thread has put into a closed place; true if a reclaimer has it already.
+#[cold]
+fn take_back(newest: &AtomicPtr<u8>) -> bool {
+    newest.swap(std::ptr::null_mut(), Ordering::Relaxed).is_null()
+}
+
+/// Stores into a place that a reclaimer swaps: released, since the swap may come before the fence that
+/// else tells of what was done.
+///
+/// A model swaps, too: loom takes a store that comes after a swap for one that may have come before it.
+#[inline(always)]
+fn set(place: &AtomicPtr<u8>, slot: *mut u8) {
+    if cfg!(loom) {
+        place.swap(slot, Ordering::Release);
+    } else {
+        place.store(slot, Ordering::Release);
+    }
+}
+
+/// As [`set`], of bytes.
+#[inline(always)]
+fn set_u64(place: &AtomicU64, bytes: u64) {
+    if cfg!(loom) {
+        place.swap(bytes, Ordering::Release);
+    } else {
+        place.store(bytes, Ordering::Release);
     }
 }
 

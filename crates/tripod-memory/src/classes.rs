@@ -4,19 +4,22 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SizeClasses {
     sizes: Box<[usize]>,
-    first: FirstClasses,
+    /// For each step the smallest class that holds a length of it, or [`NO_CLASS`].
+    first: [u8; STEPS],
+    sure: SureClasses,
 }
 
-/// For each [`step`] the first class that may hold a length of it, or [`NO_CLASS`].
+/// For each [`step`] the class that every length of it has, or [`NO_CLASS`] if they differ. With the
+/// default sizes no two in a step differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FirstClasses([u8; STEPS]);
+pub(crate) struct SureClasses([u8; STEPS]);
 
-impl FirstClasses {
-    /// The smallest class that may hold `len` bytes, or [`NO_CLASS`]. With the default sizes it does
-    /// hold them, others may have several within a step.
+impl SureClasses {
+    /// The class of `len` if its step tells, else [`NO_CLASS`].
     #[inline(always)]
     pub(crate) fn of(&self, len: usize) -> usize {
-        usize::from(self.0[step(len) % STEPS])
+        // 0, and what floats would take for negative.
+        if len.cast_signed() <= 0 { NO_CLASS } else { usize::from(self.0[step(len)]) }
     }
 }
 
@@ -78,7 +81,7 @@ pub(crate) const CLASSES_MAX: usize = 15;
 /// The number of no class: that of lengths above the largest.
 pub(crate) const NO_CLASS: usize = CLASSES_MAX;
 
-/// As many as a length can have, rounded up so that no index needs a check.
+/// As many as a byte can tell apart.
 const STEPS: usize = 256;
 
 const SMALLEST: usize = 64;
@@ -88,18 +91,29 @@ const DOUBLINGS: u32 = 20;
 const DOUBLINGS: u32 = 3;
 const STEPS_PER_DOUBLING: usize = 4;
 
-/// The number of a length on a scale of four steps per doubling that begins at 64; lengths up to 64
-/// have number 0. With the default sizes it is the class.
+/// The number of a length, from 1 to `isize::MAX`, on a scale of four steps per doubling from 64 on;
+/// below that the steps are narrower, and some lie in the same.
 ///
 /// It is the exponent and the two highest bits behind it of the length's last index as a floating
 /// point number: a conversion and a shift, where counting zeroes takes a microcoded instruction on
-/// processors that Rust compiles for by default. Lengths that a float rounds have no class.
+/// processors that Rust compiles for by default. The highest bits of the exponent are left out: no two
+/// lengths that can be told apart by them are both above 64 and possible.
 #[inline(always)]
 const fn step(len: usize) -> usize {
-    const BEFORE_FIRST: u64 = ((SMALLEST - 1) as f64).to_bits() >> 50;
-    let last = len.wrapping_sub(1) as i64;
-    let last = if last < SMALLEST as i64 { SMALLEST as i64 - 1 } else { last };
-    ((last as f64).to_bits() >> 50).wrapping_sub(BEFORE_FIRST) as usize
+    let last = len.wrapping_sub(1).cast_signed();
+    ((last as f64).to_bits() >> 50) as u8 as usize
+}
+
+/// Runs of lengths that each lie in one step: the first and the last length of each.
+fn runs() -> impl Iterator<Item = (usize, usize)> {
+    let small = (1..=SMALLEST).map(|len| (len, len));
+    let doublings = SMALLEST.ilog2()..usize::BITS - 1;
+    let others = doublings.flat_map(|exponent| {
+        let quarter = 1usize << (exponent - 2);
+        // Of indices, so one less than of lengths.
+        (4..8).map(move |part| (part * quarter + 1, (part * quarter).saturating_add(quarter)))
+    });
+    small.chain(others)
 }
 
 impl Default for SizeClasses {
@@ -141,14 +155,19 @@ impl SizeClasses {
 
     /// `sizes` ascend, and there is one.
     fn of(sizes: Box<[usize]>) -> Self {
-        let mut first = [NO_CLASS as u8; STEPS];
-        let mut begin = 0;
-        for (class, &size) in sizes.iter().enumerate() {
-            let end = step(size) + 1;
-            first[begin..end].fill(class as u8);
-            begin = begin.max(end);
+        let class = |len| {
+            let class = sizes.partition_point(|&size| size < len);
+            if class < sizes.len() { class as u8 } else { NO_CLASS as u8 }
+        };
+        let (mut first, mut last) = ([NO_CLASS as u8; STEPS], [0; STEPS]);
+        for (from, to) in runs() {
+            let step = step(from);
+            first[step] = first[step].min(class(from));
+            last[step] = last[step].max(class(to));
         }
-        Self { sizes, first: FirstClasses(first) }
+        let sure = |step| if first[step] == last[step] { first[step] } else { NO_CLASS as u8 };
+        let sure = SureClasses(std::array::from_fn(sure));
+        Self { sizes, first, sure }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -164,13 +183,14 @@ impl SizeClasses {
         &self.sizes
     }
 
-    pub(crate) fn first(&self) -> &FirstClasses {
-        &self.first
+    pub(crate) fn sure(&self) -> &SureClasses {
+        &self.sure
     }
 
     /// The smallest class that holds `len` bytes; none above the largest.
     pub(crate) fn class_of(&self, len: usize) -> Option<usize> {
-        let mut class = self.first.of(len);
+        let first = if len > LEN_MAX { return None } else { self.first[step(len.max(1))] };
+        let mut class = usize::from(first);
         while *self.sizes.get(class)? < len {
             class += 1;
         }
@@ -186,6 +206,9 @@ mod tests {
     fn check(classes: &SizeClasses, len: usize) {
         let expected = classes.sizes.iter().position(|&size| size >= len);
         assert_eq!(classes.class_of(len), expected, "{len} in {:?}", classes.sizes);
+        let sure = classes.sure.of(len);
+        let is_right = sure == NO_CLASS || len > 0 && Some(sure) == expected;
+        assert!(is_right, "{len} is surely of {sure} in {:?}", classes.sizes);
     }
 
     #[test]
@@ -210,9 +233,20 @@ mod tests {
     }
 
     #[test]
-    fn the_step_of_a_default_size_is_its_class() {
-        for (class, &size) in SizeClasses::default().sizes.iter().enumerate() {
-            assert_eq!((step(size), step(size + 1)), (class, class + 1));
+    fn a_step_tells_the_class_of_every_length_with_the_default_sizes() {
+        let classes = SizeClasses::default();
+        let largest = *classes.sizes.last().unwrap();
+        for &size in &classes.sizes {
+            for len in [size - size / 5, size - 1, size, size + 1]
+                .into_iter()
+                .filter(|&len| len <= largest)
+            {
+                assert_eq!(Some(classes.sure.of(len)), classes.class_of(len), "{len}");
+            }
+        }
+        (1..5_000).for_each(|len| assert_eq!(Some(classes.sure.of(len)), classes.class_of(len)));
+        for len in [0, largest + 1, isize::MAX as usize, isize::MAX as usize + 1, usize::MAX] {
+            assert_eq!(classes.sure.of(len), NO_CLASS, "{len}");
         }
     }
 }

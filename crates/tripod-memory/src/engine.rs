@@ -251,7 +251,7 @@ impl Engine {
         effort: Effort,
     ) -> Result<NonNull<u8>, Denied> {
         let size = self.classes.size(class) as u64;
-        let cache = local::own(self);
+        let cache = self.own_cache();
         let cache = cache.as_deref();
         if node != ROOT {
             self.charge_buffer(node, size, effort)?;
@@ -418,7 +418,7 @@ impl Engine {
             return self.release_large(slot, node);
         }
         let size = self.classes.size(class) as u64;
-        let cache = local::own(self);
+        let cache = self.own_cache();
         if node != ROOT {
             self.discharge_opening(cache.as_deref(), Charge::Used, node, size);
         }

@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 
 use crate::budget::Budget;
 use crate::buffer::{AcquireError, Buffer};
-use crate::classes::{LEN_MAX, NO_CLASS};
+use crate::classes::LEN_MAX;
 use crate::engine::{Effort, large};
 use crate::manager::MemoryManager;
 use crate::sys::{self, PAGE_BYTES};
@@ -94,7 +94,7 @@ impl Budget {
                 .map_err(|denied| self.acquire_error(denied)),
         };
         let slot = found.inspect_err(|_| self.engine().meter.refused())?;
-        Ok(Buffer::new(slot, len, NO_CLASS, self.record()))
+        Ok(Buffer::of_mapping(slot, len, self.record()))
     }
 }
 

@@ -17,6 +17,17 @@
 //! which looks once more as it leaves, gives up by itself what was asked for. So everything that a
 //! revoked cache holds is seen by somebody, at the latest when its thread has left.
 //!
+//! # The short way
+//! A place that holds one thing, such as the newest buffer of a magazine, is passed without saying
+//! busy at all. The thread takes what is there, or puts something there, *and then* looks whether the
+//! [way is open](Guard::is_open). If it is, no reclaimer has been at the place, for each one closes the
+//! way before its fence. If it is closed, the thread may have been overtaken:
+//! - it put something there: it takes it back with a swap, or the reclaimer has taken it with one;
+//! - it took something: a reclaimer that had taken the same has left a note of the place.
+//!
+//! Only the thread opens the way again, with the engine's lock held, when it has read the notes; until
+//! then it enters nowhere, so a closed way has nothing new behind it.
+//!
 //! # Fences
 //! [`light_fence`] in the thread pairs with [`heavy_fence`] in the reclaimer: of two who each store
 //! and then load what the other stored, one at least sees the other. Where the kernel has no
@@ -40,6 +51,8 @@ pub(crate) const CREDITS: u32 = 2;
 pub(crate) const PENDING: u32 = 4;
 /// The kernel lacks `membarrier`, so the thread makes full fences itself. Never changes.
 const SYMMETRIC: u32 = 8;
+/// A reclaimer has been here since the thread has last opened the short way.
+const CLOSED: u32 = 16;
 
 /// One for each cache.
 #[derive(Debug)]
@@ -73,7 +86,7 @@ impl Guard {
         self.busy.store(true, Ordering::Relaxed);
         light_fence();
         let revoked = self.revoked.load(Ordering::Acquire);
-        if revoked & (needed | SYMMETRIC) == 0 {
+        if revoked & (needed | SYMMETRIC | CLOSED) == 0 {
             return Ok(());
         }
         self.enter_slowly(needed)
@@ -82,7 +95,7 @@ impl Guard {
     #[cold]
     fn enter_slowly(&self, needed: u32) -> Result<(), Revoked> {
         fence(Ordering::SeqCst);
-        if self.revoked.load(Ordering::Acquire) & needed == 0 {
+        if self.revoked.load(Ordering::Acquire) & (needed | CLOSED) == 0 {
             return Ok(());
         }
         Err(Revoked { is_asked: self.leave() })
@@ -103,13 +116,40 @@ impl Guard {
         self.revoked.load(Ordering::Acquire) & PENDING != 0
     }
 
+    /// Whether what the thread has just done at a place of `needed` was done by it alone. The cache's
+    /// thread alone.
+    #[inline(always)]
+    pub(crate) fn is_open(&self, needed: u32) -> bool {
+        light_fence();
+        let revoked = self.revoked.load(Ordering::Acquire);
+        revoked & (needed | SYMMETRIC | CLOSED) == 0 || self.is_open_slowly(needed)
+    }
+
+    #[cold]
+    fn is_open_slowly(&self, needed: u32) -> bool {
+        fence(Ordering::SeqCst);
+        self.revoked.load(Ordering::Acquire) & (needed | CLOSED) == 0
+    }
+
+    /// Whether the thread has to open the short way before it does anything else.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.revoked.load(Ordering::Relaxed) & CLOSED != 0
+    }
+
+    /// Opens the short way again. The cache's thread alone, with the engine's lock held, and nothing
+    /// done half.
+    pub(crate) fn open(&self) {
+        let before = self.revoked.load(Ordering::Relaxed);
+        self.revoked.store(before & !CLOSED, Ordering::Release);
+    }
+
     /// Asks for what `flags` names. Takes effect with the next [`heavy_fence`], which the caller makes
     /// when it has revoked all that it wants.
     pub(crate) fn revoke(&self, flags: u32) {
         let before = self.revoked.load(Ordering::Relaxed);
         // Release, as in `settle`: a thread that needs something else enters by this word, and has to
         // see what was done before that was restored.
-        self.revoked.store(before | flags | PENDING, Ordering::Release);
+        self.revoked.store(before | flags | PENDING | CLOSED, Ordering::Release);
     }
 
     /// After the fence: whether the thread is at work and will see [`PENDING`] when it leaves.
@@ -135,7 +175,7 @@ impl Guard {
 
     /// Lets the thread have everything back but `flags`, which must be revoked already.
     pub(crate) fn restore(&self, flags: u32) {
-        let kept = self.revoked.load(Ordering::Relaxed) & (PENDING | SYMMETRIC);
+        let kept = self.revoked.load(Ordering::Relaxed) & (PENDING | SYMMETRIC | CLOSED);
         self.revoked.store(flags | kept, Ordering::Release);
     }
 }

@@ -29,6 +29,9 @@ const UNLISTED: usize = NUMBER_MAX as usize + 1;
 
 const ENTRIES: usize = UNLISTED + 1;
 
+/// An entry that is always empty.
+pub(crate) const NO_ENTRY: u8 = UNLISTED as u8;
+
 /// Storage of the threads of a model, which are none of the system's.
 #[cfg(loom)]
 macro_rules! thread_local {
@@ -60,17 +63,10 @@ pub(crate) fn with_cache<R>(entry: u8, work: impl FnOnce(&Cache) -> R) -> Option
     unsafe { cache.as_ref() }.map(work)
 }
 
-/// Gives up what the thread was asked for while it was at work in the cache of this entry.
-#[cold]
-pub(crate) fn heed(entry: u8) {
-    let asked = OWNED.try_with(|owned| {
-        let owned = owned.try_borrow().ok()?;
-        let mut listed = owned.0.iter().filter(|(engine, _)| self::entry(engine.number()) == entry);
-        listed.next().cloned()
-    });
-    if let Ok(Some((engine, cache))) = asked {
-        engine.heed(&cache, true);
-    }
+/// As [`with_cache`], with `None` for what is no entry.
+#[inline(always)]
+pub(crate) fn with_cache_at<R>(entry: u64, work: impl FnOnce(&Cache) -> R) -> Option<R> {
+    u8::try_from(entry).ok().and_then(|entry| with_cache(entry, work))
 }
 
 /// The calling thread's cache of `engine`, which is made if there is none.

@@ -245,21 +245,32 @@ impl Reservation {
 }
 
 impl Drop for Reservation {
+    #[inline]
     fn drop(&mut self) {
-        let bytes = self.bytes();
-        let Record { engine, entry, node, .. } = *self.record;
-        engine.leaks.forget_reservation(&self.note);
-        let attempt = local::with_cache(entry, |cache| {
-            let attempt = cache.unreserve(node, bytes);
-            // The engine is the cache's, which lives as long as its thread has it.
-            engine.heed(cache, attempt.is_asked);
-            attempt.outcome
-        });
-        if attempt != Some(true) {
-            // What comes back last ends the engine: here, when no method of it runs any more.
-            let _held = engine.hold();
-            engine.unreserve_slowly(node, bytes);
+        let (record, bytes) = (&*self.record, self.bytes());
+        record.engine.leaks.forget_reservation(&self.note);
+        let is_left =
+            local::with_cache(record.entry, |cache| cache.unreserve_last(record.node, bytes));
+        if is_left != Some(true) {
+            give_back(record, bytes);
         }
+    }
+}
+
+/// The way back for bytes that the thread has no place for at hand.
+#[inline(never)]
+fn give_back(record: &Record, bytes: u64) {
+    let Record { engine, entry, node, .. } = *record;
+    let attempt = local::with_cache(entry, |cache| {
+        let attempt = cache.unreserve(node, bytes);
+        // The engine is the cache's, which lives as long as its thread has it.
+        engine.heed(cache, attempt.is_asked);
+        attempt.outcome
+    });
+    if attempt != Some(true) {
+        // What comes back last ends the engine: here, when no method of it runs any more.
+        let _held = engine.hold();
+        engine.unreserve_slowly(node, bytes);
     }
 }
 

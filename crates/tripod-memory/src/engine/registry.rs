@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{Engine, State, collect};
-use crate::cache::{Cache, Counts};
+use crate::cache::{Cache, Counts, Place};
+use crate::local;
 
 /// A cache and what the collector has noted of it.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ impl Engine {
     /// Makes a cache for the calling thread; `None` if the engine is closed.
     pub(crate) fn register(&self) -> Option<(Arc<Self>, Arc<Cache>)> {
         let engine = self.own.upgrade()?;
-        let cache = Arc::new(Cache::new(&self.layouts, self.classes.first().clone()));
+        let cache = Arc::new(Cache::new(&self.layouts, self.classes.sure().clone()));
         let mut state = self.lock();
         if state.is_closed {
             return None;
@@ -42,6 +43,24 @@ impl Engine {
         self.finish(state);
     }
 
+    /// The calling thread's cache, with the short way open unless something is revoked just now.
+    pub(super) fn own_cache(&self) -> Option<Arc<Cache>> {
+        let cache = local::own(self)?;
+        if cache.guard.is_closed() {
+            let _state = self.lock();
+            cache.open(None);
+        }
+        Some(cache)
+    }
+
+    /// Whether a reclaimer has taken what was in `place` before the calling thread, whose cache this
+    /// is, took it, too. Asked when the short way was found closed; opens it.
+    #[cold]
+    pub(crate) fn is_taken(&self, cache: &Cache, place: Place) -> bool {
+        let _state = self.lock();
+        cache.open(Some(place))
+    }
+
     /// Does what the thread was asked for while it was at work in its cache.
     #[inline(always)]
     pub(crate) fn heed(&self, cache: &Cache, is_asked: bool) {
@@ -56,6 +75,7 @@ impl Engine {
         if cache.guard.is_pending() {
             state.give_up(cache, cache.guard.revoked());
             cache.guard.settle();
+            cache.open(None);
             self.changed.notify_all();
         }
         self.finish(state);

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::{Effort, Engine, State, Waiter};
 use crate::ledger::{Answer, Charge, NodeId, Refusal, Ticket};
-use crate::local;
 use crate::reserve::ReserveError;
 use crate::sync::{AtomicU64, MutexGuard, Ordering};
 
@@ -153,7 +152,7 @@ impl Engine {
             state.empty_reservations -= 1;
             return self.finish(state);
         }
-        let cache = local::own(self);
+        let cache = self.own_cache();
         self.discharge_opening(cache.as_deref(), Charge::Reserved, node, bytes);
     }
 

@@ -7,7 +7,8 @@
 //! The fences are loom's here: a light one and a heavy one are each a `SeqCst` fence, which is what the
 //! barrier makes of them together. Every one of them is needed: without the light one in `enter`, or
 //! without the heavy one, `a_cache_is_never_in_two_hands` fails; without the light one in `leave`,
-//! `nothing_that_is_revoked_stays_behind` does.
+//! `nothing_that_is_revoked_stays_behind` does; without the one in `is_open`, or without the notes of
+//! what was taken, the models of the short way.
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
@@ -17,7 +18,7 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use super::{CREDITS, Guard, MAGAZINES, Revoked, heavy_fence};
-use crate::cache::Cache;
+use crate::cache::{Cache, Of, Place};
 use crate::classes::SizeClasses;
 use crate::layout::ClassLayout;
 use crate::ledger::ROOT;
@@ -151,7 +152,7 @@ impl Shared {
     fn new(slots: usize) -> Arc<Self> {
         let classes = SizeClasses::new([SIZE]).unwrap();
         let layouts = [ClassLayout::of(SIZE)];
-        let cache = Cache::new(&layouts, classes.first().clone());
+        let cache = Cache::new(&layouts, classes.sure().clone());
         (1..=slots).for_each(|slot| assert!(cache.release(0, address(slot), ROOT).outcome));
         Arc::new(Self { cache, shelf: Mutex::new(Vec::new()) })
     }
@@ -166,16 +167,37 @@ impl Shared {
                 self.cache.drain_magazines(|_, slot| shelf.push(slot.addr().get()));
             }
             self.cache.guard.settle();
+            self.cache.open(None);
+        }
+    }
+
+    fn is_taken(&self, place: Place) -> bool {
+        let _shelf = self.shelf.lock().unwrap();
+        self.cache.open(Some(place))
+    }
+
+    fn open(&self) {
+        if self.cache.guard.is_closed() {
+            let _shelf = self.shelf.lock().unwrap();
+            self.cache.open(None);
         }
     }
 
     fn take(&self) -> Option<NonNull<u8>> {
+        if let Some((slot, _)) = self.cache.acquire_newest(SIZE, |place| self.is_taken(place)) {
+            return Some(slot);
+        }
+        self.open();
         let attempt = self.cache.acquire(0, SIZE, ROOT);
         self.heed(attempt.is_asked);
         attempt.outcome
     }
 
     fn give(&self, slot: NonNull<u8>) {
+        if self.cache.release_newest(0, slot) {
+            return;
+        }
+        self.open();
         let attempt = self.cache.release(0, slot, ROOT);
         self.heed(attempt.is_asked);
         if !attempt.outcome {
@@ -244,4 +266,114 @@ fn a_cache_that_is_drained_loses_no_slot_and_doubles_none() {
 #[test]
 fn a_cache_whose_oldest_are_taken_loses_no_slot_and_doubles_none() {
     check_slots(Some(2));
+}
+
+/// The thread has one slot, which comes and goes the short way, while it is called back twice.
+#[test]
+fn the_newest_is_in_one_hand() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let shared = Shared::new(1);
+        let reclaimer = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || (0..2).for_each(|_| shared.reclaim(Some(1)))
+        });
+        for _ in 0..2 {
+            if let Some(slot) = shared.take() {
+                assert_eq!(slot, address(1));
+                let elsewhere = shared.shelf.lock().unwrap().clone();
+                assert_eq!(elsewhere, [], "it is in the thread's hand");
+                shared.give(slot);
+            }
+        }
+        reclaimer.join().unwrap();
+        assert_eq!(shared.slots(), [1]);
+    });
+}
+
+/// A cache with credit, and the bytes that are free in the ledger.
+struct Account {
+    cache: Cache,
+    free: Mutex<u64>,
+}
+
+const BYTES: u64 = 100;
+const NODE: usize = 1;
+
+impl Account {
+    fn is_taken(&self, place: Place) -> bool {
+        let _free = self.free.lock().unwrap();
+        self.cache.open(Some(place))
+    }
+
+    fn release(&self) {
+        if self.cache.unreserve_last(NODE, BYTES) {
+            return;
+        }
+        let mut free = self.free.lock().unwrap();
+        self.cache.open(None);
+        *free += BYTES;
+    }
+
+    fn reserve(&self) -> bool {
+        if self.cache.reserve_last(NODE, BYTES, |place| self.is_taken(place)) {
+            return true;
+        }
+        let mut free = self.free.lock().unwrap();
+        self.cache.open(None);
+        let is_granted = *free >= BYTES;
+        *free -= if is_granted { BYTES } else { 0 };
+        is_granted
+    }
+
+    fn call_back(&self, restores: bool) {
+        let mut free = self.free.lock().unwrap();
+        self.cache.guard.revoke(CREDITS);
+        heavy_fence();
+        assert!(!self.cache.guard.is_busy(), "the short way is not busy");
+        self.cache.drain_credits(|of, node, bytes| {
+            assert_eq!((of, node), (Of::Reservations, NODE));
+            *free += bytes;
+        });
+        self.cache.guard.settle();
+        if restores {
+            self.cache.guard.restore(0);
+        }
+    }
+}
+
+/// Whoever calls credit back finds all of it, and none of it twice.
+fn check_bytes(restores: bool) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let classes = SizeClasses::new([SIZE]).unwrap();
+        let cache = Cache::new(&[ClassLayout::of(SIZE)], classes.sure().clone());
+        assert!(!cache.open_credit(NODE, 2 * BYTES as u32).is_asked);
+        let account = Arc::new(Account { cache, free: Mutex::new(0) });
+        let reclaimer = thread::spawn({
+            let account = Arc::clone(&account);
+            move || (0..2).for_each(|_| account.call_back(restores))
+        });
+        account.release();
+        if account.reserve() {
+            account.release();
+        }
+        reclaimer.join().unwrap();
+        let mut credit = 0;
+        account.cache.each_credit(|_, _, reserved| credit += reserved);
+        assert!(restores || credit == 0, "revoked credit stays with nobody");
+        assert_eq!(*account.free.lock().unwrap() + credit, BYTES);
+    });
+}
+
+#[test]
+fn a_reservation_that_is_left_is_credit_once() {
+    check_bytes(true);
+}
+
+#[test]
+fn a_reservation_that_is_left_while_revoked_is_free() {
+    check_bytes(false);
 }
