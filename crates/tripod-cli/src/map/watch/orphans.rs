@@ -119,41 +119,16 @@ fn belongs_to(origin: &Origin, commands: &[Watched]) -> Belongs {
 
 #[cfg(test)]
 mod tests {
-    use tripod::{Drain, Task, TaskContext, Tripod};
+    use tripod::{Drain, Tripod};
 
-    use super::super::watched::Usage;
+    use super::super::watched::tests::{command, context};
     use super::*;
-
-    async fn context(tripod: &Tripod) -> TaskContext {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let task = Task::with_context(|context| async move {
-            let _ = sender.send(context);
-        });
-        drop(tripod.submit(task).unwrap());
-        receiver.await.unwrap()
-    }
-
-    fn command(id: u64, context: &TaskContext, phase: Phase) -> Watched {
-        Watched {
-            id,
-            number: id,
-            marker: format!("marker-{id}"),
-            context: context.clone(),
-            group: None,
-            started: Instant::now(),
-            phase,
-            usage: Usage::default(),
-            pids: Vec::new(),
-            paused: false,
-            stopped: false,
-        }
-    }
 
     // Decided on a table, not on processes: the children of other tests are own children too.
     #[tokio::test]
     async fn a_process_is_a_leftover_once_no_command_can_own_it() {
         let tripod = Tripod::builder().build().unwrap();
-        let context = context(&tripod).await;
+        let context = context(&tripod, 0).await;
         let marked = |id: u64| Origin::Marked(format!("marker-{id}"));
         let (starting, running, ended) = (Phase::Starting, Phase::Running(4711), Phase::Ended);
         for (origin, phases, expected) in [

@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tripod::{Reservation, TaskContext};
 
+use super::Subject;
 use super::orphans::Orphans;
-use super::outlook::Outlook;
+use super::outlook::{LOOK_EVERY_MAX, Pace};
 use crate::process::cgroup::CommandGroup;
 use crate::process::tree::{self, TreeUsage};
 
 /// How much more than it needs at once a growing command asks for: a fraction of its reservation.
 const GROWTH_HEADROOM_FRACTION: u64 = 8;
+/// How long it is taken for granted what the processes of a command share while they run.
+const SHARED_HOLDS_FOR: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -25,6 +28,11 @@ pub(super) struct Watched {
     pub(super) started: Instant,
     pub(super) phase: Phase,
     pub(super) usage: Usage,
+    pace: Pace,
+    /// When it was last measured, or let run.
+    measured: Instant,
+    /// What is known of the pages that its processes share.
+    shared: Option<Shared>,
     /// Its processes, as of the last look.
     pub(super) pids: Vec<i32>,
     /// Stopped from running by SIGSTOP, until there is memory for it.
@@ -43,6 +51,14 @@ pub(super) enum Phase {
     Ended,
 }
 
+/// When it was looked into what processes share, and which those were.
+#[derive(Debug)]
+struct Shared {
+    measured: Instant,
+    /// In ascending order.
+    pids: Vec<i32>,
+}
+
 /// The memory of a command against its reservation.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -55,7 +71,28 @@ pub(crate) struct Usage {
 }
 
 impl Watched {
-    pub(super) fn measure(&mut self, orphans: &Orphans) {
+    /// A command that is about to be started, `started` in the order `id`.
+    pub(super) fn new(id: u64, subject: Subject, started: Instant) -> Self {
+        let Subject { number, marker, context, group } = subject;
+        Self {
+            id,
+            number,
+            marker,
+            context,
+            group,
+            started,
+            phase: Phase::Starting,
+            usage: Usage::default(),
+            pace: Pace::FRESH,
+            measured: started,
+            shared: None,
+            pids: Vec::new(),
+            paused: false,
+            stopped: false,
+        }
+    }
+
+    pub(super) fn measure(&mut self, now: Instant, orphans: &Orphans) {
         let used_bytes = match &self.group {
             Some(group) => group.used_bytes().unwrap_or(self.usage.used_bytes),
             None => {
@@ -65,6 +102,10 @@ impl Watched {
             }
         };
         self.usage.grown_bytes = used_bytes.saturating_sub(self.usage.used_bytes);
+        let since = now.saturating_duration_since(std::mem::replace(&mut self.measured, now));
+        if matches!(self.phase, Phase::Running(_)) && !self.paused {
+            self.pace.observe(self.usage.grown_bytes, since);
+        }
         self.set_used(used_bytes);
     }
 
@@ -80,13 +121,11 @@ impl Watched {
         tree
     }
 
-    /// Looks into what the processes share. Slow, so it is done only before the command is refused
-    /// memory, and while it is paused.
-    fn measure_shared(&mut self, orphans: &Orphans) {
-        if self.group.is_some() {
-            return;
-        }
+    /// Looks into what the processes share. Slow (2 ms for 150 MiB), so it is done only before the
+    /// command is refused memory.
+    fn measure_shared(&mut self, now: Instant, orphans: &Orphans) {
         let tree = self.tree(orphans);
+        self.shared = Some(Shared { measured: now, pids: sorted(&tree.pids) });
         if let Some(pss_bytes) = tree.pss_bytes() {
             self.usage.shared_bytes = tree.rss_bytes.saturating_sub(pss_bytes);
             self.set_used(tree.rss_bytes.min(pss_bytes));
@@ -102,20 +141,38 @@ impl Watched {
         self.context.memory().map_or(u64::MAX, |reservation| reservation.bytes())
     }
 
+    /// Whether the watch has a say in what becomes of the command.
+    pub(super) fn is_held_to_reservation(&self) -> bool {
+        !self.stopped && self.phase != Phase::Ended
+    }
+
     /// Whether the command may go on: it is within its reservation, which is grown by up to
     /// `room_bytes` where it has to be. Otherwise it is paused.
-    pub(super) fn settle(&mut self, orphans: &Orphans, room_bytes: u64) -> bool {
-        let mut is_within = self.grow_reservation(room_bytes);
-        if !is_within {
-            // At once, before anything slow.
-            self.pause(orphans);
-            self.measure_shared(orphans);
-            is_within = self.grow_reservation(room_bytes);
-        }
+    pub(super) fn settle(&mut self, now: Instant, orphans: &Orphans, room_bytes: u64) -> bool {
+        let is_within = self.grow_reservation(room_bytes);
         if is_within {
-            self.resume(orphans);
+            self.resume(now, orphans);
+        } else {
+            self.pause(now, orphans);
         }
         is_within
+    }
+
+    /// Whether what its processes share has to be looked into before it is refused memory.
+    pub(super) fn is_shared_unclear(&self) -> bool {
+        let is_of_these = |shared: &Shared| shared.pids == sorted(&self.pids);
+        self.group.is_none() && !self.shared.as_ref().is_some_and(is_of_these)
+    }
+
+    /// As [`settle`](Self::settle), for one that was refused, with shared pages counted once.
+    pub(super) fn settle_again(
+        &mut self,
+        now: Instant,
+        orphans: &Orphans,
+        room_bytes: u64,
+    ) -> bool {
+        self.measure_shared(now, orphans);
+        self.settle(now, orphans, room_bytes)
     }
 
     fn grow_reservation(&self, room_bytes: u64) -> bool {
@@ -132,28 +189,40 @@ impl Watched {
         grow(expected_growth_bytes.max(headroom_bytes)) || missing_bytes == 0 || grow(missing_bytes)
     }
 
-    /// Takes what is missing from `other`, and goes on if that is enough.
-    pub(super) fn take_from(&mut self, other: &Reservation, orphans: &Orphans) {
+    /// Takes what is missing from `other`. It goes on at the next look, if that is enough: whoever
+    /// is let go on must be in sight.
+    pub(super) fn take_from(&self, other: &Reservation) {
         let Some(reservation) = self.context.memory() else { return };
         let reserved_bytes = reservation.bytes();
         let headroom_bytes = reserved_bytes / GROWTH_HEADROOM_FRACTION;
         let missing_bytes = self.usage.used_bytes.saturating_sub(reserved_bytes);
-        let moved_bytes = other.move_to(reservation, missing_bytes + headroom_bytes);
-        if moved_bytes >= missing_bytes {
-            self.resume(orphans);
-        }
+        other.move_to(reservation, missing_bytes + headroom_bytes);
     }
 
     /// Repeated at every look while it lasts: a process forked in the middle of one was missed.
-    fn pause(&mut self, orphans: &Orphans) {
-        self.paused = true;
+    fn pause(&mut self, now: Instant, orphans: &Orphans) {
+        if !std::mem::replace(&mut self.paused, true) {
+            // It changes while they run. While they do not, what is known stays true: however many
+            // are paused, and however long it takes, it is clear for all of them at some time.
+            let is_old = |shared: &mut Shared| {
+                now.saturating_duration_since(shared.measured) >= SHARED_HOLDS_FOR
+            };
+            self.shared.take_if(is_old);
+        }
         self.signal(Signal::STOP, orphans);
     }
 
-    fn resume(&mut self, orphans: &Orphans) {
+    fn resume(&mut self, now: Instant, orphans: &Orphans) {
         if std::mem::take(&mut self.paused) {
-            self.signal(Signal::CONT, orphans);
+            self.go_on(now, orphans);
         }
+    }
+
+    /// Lets it run again.
+    pub(super) fn go_on(&mut self, now: Instant, orphans: &Orphans) {
+        self.pace = Pace::FRESH;
+        self.measured = now;
+        self.signal(Signal::CONT, orphans);
     }
 
     pub(super) fn stop(&mut self, orphans: &Orphans) {
@@ -181,13 +250,141 @@ impl Watched {
         }
     }
 
-    pub(super) fn outlook(&self, now: Instant, since: Duration) -> Outlook {
-        let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let grown = u128::from(self.usage.grown_bytes) * 1_000_000_000 / u128::from(nanos);
-        Outlook {
-            age: now.duration_since(self.started),
-            slack_bytes: self.reserved_bytes().saturating_sub(self.usage.used_bytes),
-            growth_bytes_per_second: u64::try_from(grown).unwrap_or(u64::MAX),
+    /// How long after it was measured the command has to be looked at again.
+    pub(super) fn next_look(&self) -> Duration {
+        if self.paused || !self.is_held_to_reservation() {
+            return LOOK_EVERY_MAX;
         }
+        self.pace.next_look(self.reserved_bytes().saturating_sub(self.usage.used_bytes))
+    }
+}
+
+fn sorted(pids: &[i32]) -> Vec<i32> {
+    let mut pids = pids.to_vec();
+    pids.sort_unstable();
+    pids
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use tripod::{Drain, Task, Tripod};
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// What the task of a command is given, with `reserved_bytes` reserved for it.
+    pub(crate) async fn context(tripod: &Tripod, reserved_bytes: u64) -> TaskContext {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let task = Task::with_context(|context| async move {
+            let _ = sender.send(context.clone());
+            // What is reserved goes with the task.
+            context.cancelled().await;
+        });
+        drop(tripod.submit(task.memory_bytes(reserved_bytes)).unwrap());
+        receiver.await.unwrap()
+    }
+
+    /// A command with a marker that no process bears.
+    pub(crate) fn command(id: u64, context: &TaskContext, phase: Phase) -> Watched {
+        let (marker, context) = (format!("marker-{id}"), context.clone());
+        let subject = Subject { number: id, marker, context, group: None };
+        let mut command = Watched::new(id, subject, Instant::now());
+        command.phase = phase;
+        command
+    }
+
+    /// A running command that has `used_mib` of its 64, as of a look at its start.
+    fn running(context: &TaskContext, used_mib: u64) -> Watched {
+        let mut command = command(1, context, Phase::Running(0));
+        command.set_used(used_mib * MIB);
+        command
+    }
+
+    #[tokio::test]
+    async fn one_that_goes_on_after_a_pause_is_expected_to_grow() {
+        let tripod = Tripod::builder().memory_budget_bytes(64 * MIB).build().unwrap();
+        let context = context(&tripod, 64 * MIB).await;
+        let orphans = Orphans::default();
+        let mut command = running(&context, 32);
+        let fresh = command.next_look();
+        command.pace.observe(0, Duration::from_secs(1));
+        assert_eq!(command.next_look(), LOOK_EVERY_MAX);
+        // A paused one needs no look, and is not expected to grow until it goes on.
+        command.set_used(65 * MIB);
+        assert!(!command.settle(Instant::now(), &orphans, 0) && command.paused);
+        assert_eq!(command.next_look(), LOOK_EVERY_MAX);
+        command.set_used(32 * MIB);
+        assert!(command.settle(Instant::now(), &orphans, 0) && !command.paused);
+        assert_eq!(command.next_look(), fresh);
+        assert!(fresh < LOOK_EVERY_MAX);
+        tripod.shutdown(Drain::Now).await;
+    }
+
+    #[tokio::test]
+    async fn the_time_for_which_the_run_was_suspended_says_nothing_of_its_growth() {
+        let tripod = Tripod::builder().memory_budget_bytes(64 * MIB).build().unwrap();
+        let context = context(&tripod, 64 * MIB).await;
+        let orphans = Orphans::default();
+        let mut command = running(&context, 0);
+        let later = command.started + Duration::from_secs(60);
+        command.go_on(later, &orphans);
+        command.measure(later + Duration::from_millis(1), &orphans);
+        assert!(command.next_look() < LOOK_EVERY_MAX);
+        tripod.shutdown(Drain::Now).await;
+    }
+
+    #[tokio::test]
+    async fn what_it_shares_is_looked_into_after_it_has_run_and_when_its_processes_change() {
+        let tripod = Tripod::builder().memory_budget_bytes(64 * MIB).build().unwrap();
+        let context = context(&tripod, 64 * MIB).await;
+        let orphans = Orphans::default();
+        let mut command = running(&context, 65);
+        let now = command.started;
+        assert!(!command.settle(now, &orphans, 0) && command.is_shared_unclear());
+        assert!(!command.settle_again(now, &orphans, 0) && !command.is_shared_unclear());
+        for (runs_for, is_unclear) in [(SHARED_HOLDS_FOR / 2, false), (SHARED_HOLDS_FOR, true)] {
+            command.set_used(32 * MIB);
+            assert!(command.settle(now, &orphans, 0));
+            command.set_used(65 * MIB);
+            assert!(!command.settle(now + runs_for, &orphans, 0));
+            assert_eq!(command.is_shared_unclear(), is_unclear, "{runs_for:?}");
+        }
+        // Not while it is paused, however long.
+        assert!(!command.settle_again(now, &orphans, 0) && !command.is_shared_unclear());
+        assert!(!command.settle(now + 9 * SHARED_HOLDS_FOR, &orphans, 0));
+        assert!(!command.is_shared_unclear());
+        command.pids.push(0);
+        assert!(command.is_shared_unclear());
+        tripod.shutdown(Drain::Now).await;
+    }
+
+    #[tokio::test]
+    async fn what_another_had_is_taken_before_it_goes_on() {
+        let tripod = Tripod::builder().memory_budget_bytes(128 * MIB).build().unwrap();
+        let (context, ended) = (context(&tripod, 64 * MIB).await, context(&tripod, 64 * MIB).await);
+        let orphans = Orphans::default();
+        let mut command = running(&context, 72);
+        assert!(!command.settle(Instant::now(), &orphans, 0));
+        command.take_from(ended.memory().unwrap());
+        // What is missing, and an eighth of what it had.
+        assert_eq!(command.reserved_bytes(), 80 * MIB);
+        assert!(command.paused, "until the watch looks at it");
+        assert!(command.settle(Instant::now(), &orphans, 0) && !command.paused);
+        tripod.shutdown(Drain::Now).await;
+    }
+
+    #[tokio::test]
+    async fn one_whose_process_is_not_known_is_never_taken_to_stand_still() {
+        let tripod = Tripod::builder().build().unwrap();
+        let context = context(&tripod, 64 * MIB).await;
+        let mut command = command(1, &context, Phase::Starting);
+        let fresh = command.next_look();
+        for second in 1..=3 {
+            let now = command.started + Duration::from_secs(second);
+            command.measure(now, &Orphans::default());
+        }
+        assert_eq!(command.next_look(), fresh);
+        tripod.shutdown(Drain::Now).await;
     }
 }
