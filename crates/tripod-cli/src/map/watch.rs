@@ -9,11 +9,16 @@
 //! It is done on a thread of its own, as urgent as the system lets it be: commands that take all
 //! processors must not delay it.
 //!
+//! What cannot be read (a shortage of file descriptors) is not judged by: such a command is neither
+//! paused nor let go on, and is looked at again at once. **No command stands still for ever**: a
+//! look that could read all of them lets every paused one go on for which there is room, and stops
+//! one of the others unless one is on its way out; `motion` sees to it that signals arrive.
+//!
 //! Between two looks a command can grow unseen. How far is bounded by looking sooner the closer a
 //! growing command is to its reservation.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -21,6 +26,7 @@ use tripod::{Budget, TaskContext};
 
 use super::SPARE_FRACTION;
 use crate::process::cgroup::CommandGroup;
+use crate::process::descriptors;
 use crate::process::tree::TreeUsage;
 use crate::process::urgency;
 use orphans::Orphans;
@@ -28,6 +34,7 @@ use outlook::LOOK_EVERY_MIN;
 pub(crate) use watched::Usage;
 use watched::{Phase, Watched};
 
+mod motion;
 mod orphans;
 mod outlook;
 mod starting;
@@ -92,7 +99,8 @@ pub(crate) struct Watching {
 }
 
 impl Watch {
-    /// Starts a thread that watches commands whose reservations count against `budget`.
+    /// Starts a thread that watches commands whose reservations count against `budget`, with file
+    /// descriptors of its own: those who start commands may take all that there are.
     ///
     /// # Errors
     /// If the system refuses a thread.
@@ -100,12 +108,18 @@ impl Watch {
         let state = Mutex::new(State::new(budget));
         let watch = Arc::new(Self { state, hastened: Condvar::new() });
         let watching = Arc::clone(&watch);
+        let (ready, is_ready) = mpsc::channel();
         let thread = std::thread::Builder::new().name("watch".to_owned());
         thread.spawn(move || {
             let urgency = urgency::raise();
-            tracing::debug!(?urgency, "watching memory");
+            let descriptors = descriptors::own_table();
+            // Nobody waits for it if the run was given up meanwhile.
+            let _ = ready.send(());
+            tracing::debug!(?urgency, ?descriptors, "watching memory");
             watching.run();
         })?;
+        // Before the first command is started, whose pipes would stay open in the table.
+        let _ = is_ready.recv();
         Ok(watch)
     }
 
@@ -175,9 +189,11 @@ impl Watch {
         state.suspended = suspended;
         for command in &mut state.commands {
             if suspended {
-                command.signal(Signal::STOP, &state.orphans);
-            } else if !command.paused {
-                command.go_on(now, &state.orphans);
+                // Whom it misses runs on: there is no look to repeat it, since we stop as well.
+                let _ = command.signal(Signal::STOP, &state.orphans);
+            } else if !command.motion.is_paused() {
+                command.go_on(now);
+                command.enforce(&state.orphans);
             }
         }
         if !suspended {
@@ -211,7 +227,8 @@ impl State {
         let is_settled = self.settle(now);
         let mut unattributed = TreeUsage::default();
         for pid in self.orphans.unattributed() {
-            unattributed.add_child_tree(pid);
+            // Only displayed: what cannot be read is left out this once.
+            let _ = unattributed.add_child_tree(pid);
         }
         let of_commands: u64 = self.commands.iter().map(|c| c.usage.used_bytes).sum();
         self.totals.used_bytes = of_commands + unattributed.rss_bytes;
@@ -224,12 +241,15 @@ impl State {
     /// get none, and stops the youngest of them. Returns whether it came to an end with that.
     fn settle(&mut self, now: Instant) -> bool {
         let mut refused = Vec::new();
+        let mut all_read = true;
         for index in 0..self.commands.len() {
             let room_bytes = self.growth_room_bytes();
             let command = &mut self.commands[index];
-            command.measure(now, &self.orphans);
-            let is_held = command.is_held_to_reservation() && !self.suspended;
-            if is_held && !command.settle(now, &self.orphans, room_bytes) {
+            let is_read = command.measure(now, &self.orphans).is_ok();
+            all_read &= is_read;
+            if !command.is_held_to_reservation() || (!is_read && !self.suspended) {
+                command.enforce(&self.orphans);
+            } else if !self.suspended && !command.settle(now, &self.orphans, room_bytes) {
                 refused.push(index);
             }
         }
@@ -247,11 +267,11 @@ impl State {
         }
         // One at a time: what the stopped one gives back may be enough for the others.
         if let Some(youngest) = refused.last()
-            && !self.commands.iter().any(|command| command.stopped)
+            && !self.commands.iter().any(|command| command.motion.is_killed())
         {
             self.commands[*youngest].stop(&self.orphans);
         }
-        true
+        all_read
     }
 
     /// What of the budget is left for those that grow. Some is spared while there are several.
@@ -271,7 +291,7 @@ impl State {
         let Some(index) = position else { return false };
         let ended = self.commands.remove(index);
         let Some(reservation) = ended.context.memory() else { return false };
-        let paused = || self.commands.iter().filter(|command| command.paused);
+        let paused = || self.commands.iter().filter(|command| command.motion.is_paused());
         paused().for_each(|command| command.take_from(reservation));
         paused().next().is_some()
     }
@@ -314,7 +334,7 @@ impl Watching {
         state.orphans.look_now(Instant::now(), &state.commands, state.started);
     }
 
-    /// Sends `signal` to every process of the command.
+    /// Sends `signal` to every process of the command that can be found.
     pub(crate) fn signal(&self, signal: Signal) {
         self.with(|command, orphans| command.signal(signal, orphans));
     }
@@ -326,7 +346,7 @@ impl Watching {
 
     /// Whether the command was stopped because there was no memory left for it.
     pub(crate) fn was_stopped(&self) -> bool {
-        self.with(|command, _| command.stopped).unwrap_or(false)
+        self.with(|command, _| command.motion.is_killed()).unwrap_or(false)
     }
 
     /// Ends the watch of a command that has ended; its reservation goes to those that wait for
@@ -365,7 +385,7 @@ mod tests {
     use super::*;
 
     /// A process that waits, with more memory than a page.
-    fn waiting_shell() -> Child {
+    pub(super) fn waiting_shell() -> Child {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "read line"]).stdin(Stdio::piped()).process_group(0);
         command.spawn().unwrap()
@@ -392,9 +412,14 @@ mod tests {
         let looks = (0..).map(|seconds| start + Duration::from_secs(seconds));
         let settled: Vec<_> = looks.take(COMMANDS).map(|now| state.settle(now)).collect();
         assert_eq!(settled, [false, false, false, false, true], "one is looked into at a time");
-        assert!(state.commands.iter().all(|command| command.paused));
+        assert!(
+            state
+                .commands
+                .iter()
+                .all(|command| command.motion.is_paused() || command.motion.is_killed())
+        );
         let stopped = |state: &State| -> Vec<bool> {
-            state.commands.iter().map(|command| command.stopped).collect()
+            state.commands.iter().map(|command| command.motion.is_killed()).collect()
         };
         let youngest = [false, false, false, false, true];
         assert_eq!(stopped(&state), youngest);

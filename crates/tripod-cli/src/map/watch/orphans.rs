@@ -41,15 +41,17 @@ impl Orphans {
         }
     }
 
-    /// Looks for them, and stops those whose command has ended.
+    /// Looks for them, and stops those whose command has ended. What cannot be read for a shortage
+    /// is left for the next look.
     pub(super) fn look_now(&mut self, now: Instant, commands: &[Watched], started: u64) {
+        let Ok(children) = tree::own_children() else { return };
         self.looked_at = Some(now);
         for command in commands {
             let marked = command.pids.iter().map(|pid| (*pid, command.marker.clone()));
             self.members.extend(marked);
         }
         let mut known = HashMap::new();
-        for pid in tree::own_children() {
+        for pid in children {
             if commands.iter().any(|command| command.phase == Phase::Running(pid)) {
                 continue;
             }
@@ -57,7 +59,8 @@ impl Orphans {
             match belongs_to(&origin, commands) {
                 // It may be the very process of a command that is just being started.
                 Belongs::Starting => continue,
-                Belongs::Nobody => tree::signal_child_tree(pid, Signal::KILL),
+                // Whom it misses is found again as an orphan.
+                Belongs::Nobody => drop(tree::signal_child_tree(pid, Signal::KILL)),
                 Belongs::Running => {}
             }
             known.insert(pid, origin);

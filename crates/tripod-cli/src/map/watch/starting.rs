@@ -18,7 +18,8 @@ pub(super) fn find(commands: &mut [Watched]) {
     if !commands.iter().any(is_starting) {
         return;
     }
-    for pid in tree::own_children() {
+    // What cannot be read for a shortage is left for the next look.
+    for pid in tree::own_children().unwrap_or_default() {
         if commands.iter().any(|command| command.phase == Phase::Running(pid)) {
             continue;
         }

@@ -1,5 +1,6 @@
 //! One command under watch: its memory, its reservation, and how it is paused and stopped.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use rustix::process::Signal;
 use tripod::{Reservation, TaskContext};
 
 use super::Subject;
+use super::motion::Motion;
 use super::orphans::Orphans;
 use super::outlook::{LOOK_EVERY_MAX, Pace};
 use crate::process::cgroup::CommandGroup;
@@ -35,10 +37,7 @@ pub(super) struct Watched {
     shared: Option<Shared>,
     /// Its processes, as of the last look.
     pub(super) pids: Vec<i32>,
-    /// Stopped from running by SIGSTOP, until there is memory for it.
-    pub(super) paused: bool,
-    /// Killed, to make room for others.
-    pub(super) stopped: bool,
+    pub(super) motion: Motion,
 }
 
 /// Where a command is in its life.
@@ -87,49 +86,61 @@ impl Watched {
             measured: started,
             shared: None,
             pids: Vec::new(),
-            paused: false,
-            stopped: false,
+            motion: Motion::Runs,
         }
     }
 
-    pub(super) fn measure(&mut self, now: Instant, orphans: &Orphans) {
+    /// Measures its memory, and sees which of its processes run.
+    ///
+    /// # Errors
+    /// If the system is short of something. All that is known stays as it was.
+    pub(super) fn measure(&mut self, now: Instant, orphans: &Orphans) -> io::Result<()> {
         let used_bytes = match &self.group {
-            Some(group) => group.used_bytes().unwrap_or(self.usage.used_bytes),
+            Some(group) => {
+                if self.motion.is_in_doubt() {
+                    self.motion.seen(self.tree(orphans)?.has_stopped);
+                }
+                group.used_bytes().unwrap_or(self.usage.used_bytes)
+            }
             None => {
-                let tree = self.tree(orphans);
+                let tree = self.tree(orphans)?;
+                self.motion.seen(tree.has_stopped);
                 self.pids = tree.pids;
                 tree.rss_bytes.saturating_sub(self.usage.shared_bytes)
             }
         };
         self.usage.grown_bytes = used_bytes.saturating_sub(self.usage.used_bytes);
         let since = now.saturating_duration_since(std::mem::replace(&mut self.measured, now));
-        if matches!(self.phase, Phase::Running(_)) && !self.paused {
+        if matches!(self.phase, Phase::Running(_)) && !self.motion.is_paused() {
             self.pace.observe(self.usage.grown_bytes, since);
         }
         self.set_used(used_bytes);
+        Ok(())
     }
 
     /// The processes of the command and what they have, shared pages counted for each.
-    fn tree(&self, orphans: &Orphans) -> TreeUsage {
+    fn tree(&self, orphans: &Orphans) -> io::Result<TreeUsage> {
         let mut tree = TreeUsage::default();
         if let Phase::Running(pid) = self.phase {
-            tree.add_child_tree(pid);
+            tree.add_child_tree(pid)?;
         }
         for pid in orphans.of(self) {
-            tree.add_child_tree(pid);
+            tree.add_child_tree(pid)?;
         }
-        tree
+        Ok(tree)
     }
 
     /// Looks into what the processes share. Slow (2 ms for 150 MiB), so it is done only before the
     /// command is refused memory.
-    fn measure_shared(&mut self, now: Instant, orphans: &Orphans) {
-        let tree = self.tree(orphans);
+    fn measure_shared(&mut self, now: Instant, orphans: &Orphans) -> io::Result<()> {
+        let tree = self.tree(orphans)?;
+        let pss_bytes = tree.pss_bytes()?;
         self.shared = Some(Shared { measured: now, pids: sorted(&tree.pids) });
-        if let Some(pss_bytes) = tree.pss_bytes() {
+        if let Some(pss_bytes) = pss_bytes {
             self.usage.shared_bytes = tree.rss_bytes.saturating_sub(pss_bytes);
             self.set_used(tree.rss_bytes.min(pss_bytes));
         }
+        Ok(())
     }
 
     fn set_used(&mut self, used_bytes: u64) {
@@ -143,18 +154,19 @@ impl Watched {
 
     /// Whether the watch has a say in what becomes of the command.
     pub(super) fn is_held_to_reservation(&self) -> bool {
-        !self.stopped && self.phase != Phase::Ended
+        !self.motion.is_killed() && self.phase != Phase::Ended
     }
 
     /// Whether the command may go on: it is within its reservation, which is grown by up to
     /// `room_bytes` where it has to be. Otherwise it is paused.
     pub(super) fn settle(&mut self, now: Instant, orphans: &Orphans, room_bytes: u64) -> bool {
         let is_within = self.grow_reservation(room_bytes);
-        if is_within {
-            self.resume(now, orphans);
-        } else {
-            self.pause(now, orphans);
+        if !is_within {
+            self.pause(now);
+        } else if self.motion.is_paused() {
+            self.go_on(now);
         }
+        self.enforce(orphans);
         is_within
     }
 
@@ -164,15 +176,15 @@ impl Watched {
         self.group.is_none() && !self.shared.as_ref().is_some_and(is_of_these)
     }
 
-    /// As [`settle`](Self::settle), for one that was refused, with shared pages counted once.
+    /// As [`settle`](Self::settle), for one that was refused, with shared pages counted once. Where
+    /// that cannot be read, it stays refused and unclear.
     pub(super) fn settle_again(
         &mut self,
         now: Instant,
         orphans: &Orphans,
         room_bytes: u64,
     ) -> bool {
-        self.measure_shared(now, orphans);
-        self.settle(now, orphans, room_bytes)
+        self.measure_shared(now, orphans).is_ok() && self.settle(now, orphans, room_bytes)
     }
 
     fn grow_reservation(&self, room_bytes: u64) -> bool {
@@ -199,9 +211,8 @@ impl Watched {
         other.move_to(reservation, missing_bytes + headroom_bytes);
     }
 
-    /// Repeated at every look while it lasts: a process forked in the middle of one was missed.
-    fn pause(&mut self, now: Instant, orphans: &Orphans) {
-        if !std::mem::replace(&mut self.paused, true) {
+    fn pause(&mut self, now: Instant) {
+        if !self.motion.is_paused() {
             // It changes while they run. While they do not, what is known stays true: however many
             // are paused, and however long it takes, it is clear for all of them at some time.
             let is_old = |shared: &mut Shared| {
@@ -209,50 +220,58 @@ impl Watched {
             };
             self.shared.take_if(is_old);
         }
-        self.signal(Signal::STOP, orphans);
-    }
-
-    fn resume(&mut self, now: Instant, orphans: &Orphans) {
-        if std::mem::take(&mut self.paused) {
-            self.go_on(now, orphans);
-        }
+        self.motion.pause();
     }
 
     /// Lets it run again.
-    pub(super) fn go_on(&mut self, now: Instant, orphans: &Orphans) {
+    pub(super) fn go_on(&mut self, now: Instant) {
         self.pace = Pace::FRESH;
         self.measured = now;
-        self.signal(Signal::CONT, orphans);
+        self.motion.go_on();
     }
 
     pub(super) fn stop(&mut self, orphans: &Orphans) {
-        self.stopped = true;
+        self.motion.kill();
         tracing::debug!(
             number = self.number,
             used_bytes = self.usage.used_bytes,
             reserved_bytes = self.reserved_bytes(),
             "stopped for memory"
         );
-        self.signal(Signal::KILL, orphans);
+        self.enforce(orphans);
+    }
+
+    /// Sends the signal that carries out what was decided, for as long as that is not seen to be
+    /// so: at every look, since a process forked in the middle of one may have been missed.
+    pub(super) fn enforce(&mut self, orphans: &Orphans) {
+        if self.phase != Phase::Ended
+            && let Some(signal) = self.motion.due()
+        {
+            let is_to_all = self.signal(signal, orphans).is_ok();
+            self.motion.sent(is_to_all);
+        }
     }
 
     /// Sends `signal` to every process of the command.
-    pub(super) fn signal(&self, signal: Signal, orphans: &Orphans) {
+    ///
+    /// # Errors
+    /// If the system is short of something: those that have left the process group of the command
+    /// may not be reached.
+    pub(super) fn signal(&self, signal: Signal, orphans: &Orphans) -> io::Result<()> {
         if let (Some(group), Signal::KILL) = (&self.group, signal) {
             group.kill();
-            return;
+            return Ok(());
         }
-        if let Phase::Running(pid) = self.phase {
-            tree::signal_child_tree(pid, signal);
-        }
-        for pid in orphans.of(self) {
-            tree::signal_child_tree(pid, signal);
-        }
+        let root = match self.phase {
+            Phase::Running(pid) => tree::signal_child_tree(pid, signal),
+            Phase::Starting | Phase::Ended => Ok(()),
+        };
+        orphans.of(self).map(|pid| tree::signal_child_tree(pid, signal)).fold(root, Result::and)
     }
 
     /// How long after it was measured the command has to be looked at again.
     pub(super) fn next_look(&self) -> Duration {
-        if self.paused || !self.is_held_to_reservation() {
+        if self.motion.is_paused() || !self.is_held_to_reservation() {
             return LOOK_EVERY_MAX;
         }
         self.pace.next_look(self.reserved_bytes().saturating_sub(self.usage.used_bytes))
@@ -267,9 +286,12 @@ fn sorted(pids: &[i32]) -> Vec<i32> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use rustix::process::{Resource, Rlimit, setrlimit};
     use tripod::{Drain, Task, Tripod};
 
+    use super::super::tests::waiting_shell;
     use super::*;
+    use crate::process::descriptors;
 
     const MIB: u64 = 1 << 20;
 
@@ -312,10 +334,10 @@ pub(super) mod tests {
         assert_eq!(command.next_look(), LOOK_EVERY_MAX);
         // A paused one needs no look, and is not expected to grow until it goes on.
         command.set_used(65 * MIB);
-        assert!(!command.settle(Instant::now(), &orphans, 0) && command.paused);
+        assert!(!command.settle(Instant::now(), &orphans, 0) && command.motion.is_paused());
         assert_eq!(command.next_look(), LOOK_EVERY_MAX);
         command.set_used(32 * MIB);
-        assert!(command.settle(Instant::now(), &orphans, 0) && !command.paused);
+        assert!(command.settle(Instant::now(), &orphans, 0) && !command.motion.is_paused());
         assert_eq!(command.next_look(), fresh);
         assert!(fresh < LOOK_EVERY_MAX);
         tripod.shutdown(Drain::Now).await;
@@ -328,8 +350,8 @@ pub(super) mod tests {
         let orphans = Orphans::default();
         let mut command = running(&context, 0);
         let later = command.started + Duration::from_secs(60);
-        command.go_on(later, &orphans);
-        command.measure(later + Duration::from_millis(1), &orphans);
+        command.go_on(later);
+        command.measure(later + Duration::from_millis(1), &orphans).unwrap();
         assert!(command.next_look() < LOOK_EVERY_MAX);
         tripod.shutdown(Drain::Now).await;
     }
@@ -369,8 +391,8 @@ pub(super) mod tests {
         command.take_from(ended.memory().unwrap());
         // What is missing, and an eighth of what it had.
         assert_eq!(command.reserved_bytes(), 80 * MIB);
-        assert!(command.paused, "until the watch looks at it");
-        assert!(command.settle(Instant::now(), &orphans, 0) && !command.paused);
+        assert!(command.motion.is_paused(), "until the watch looks at it");
+        assert!(command.settle(Instant::now(), &orphans, 0) && !command.motion.is_paused());
         tripod.shutdown(Drain::Now).await;
     }
 
@@ -382,9 +404,68 @@ pub(super) mod tests {
         let fresh = command.next_look();
         for second in 1..=3 {
             let now = command.started + Duration::from_secs(second);
-            command.measure(now, &Orphans::default());
+            command.measure(now, &Orphans::default()).unwrap();
         }
         assert_eq!(command.next_look(), fresh);
+        tripod.shutdown(Drain::Now).await;
+    }
+
+    /// Runs `work` on a thread that has no file descriptor left to open anything with.
+    fn without_descriptors<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+        // For all tests, none of which comes close: so that there are not millions to use up.
+        let limit = rustix::process::getrlimit(Resource::Nofile);
+        let current = limit.current.map(|number| number.min(4096));
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+        let in_thread = || {
+            descriptors::own_table().unwrap();
+            let null = std::fs::File::open("/dev/null").unwrap();
+            let copies: Vec<_> =
+                std::iter::repeat_with(|| null.try_clone()).take_while(io::Result::is_ok).collect();
+            let done = work();
+            drop(copies);
+            done
+        };
+        std::thread::scope(|scope| scope.spawn(in_thread).join().unwrap())
+    }
+
+    // The hang of 2026-11: without descriptors it was taken to have no memory, and let go on; but
+    // the signal did not arrive, and it was never sent again.
+    #[tokio::test]
+    async fn without_descriptors_nothing_is_forgotten_and_a_paused_command_can_go_on() {
+        let tripod = Tripod::builder().memory_budget_bytes(64 * MIB).build().unwrap();
+        let context = context(&tripod, 4096).await;
+        let orphans = Orphans::default();
+        let mut shell = waiting_shell();
+        let pid = i32::try_from(shell.id()).unwrap();
+        let mut command = command(1, &context, Phase::Running(pid));
+        let now = command.started;
+        // In the middle of an exec it has no memory.
+        let mut looks = 0..10_000;
+        while command.usage.used_bytes <= 4096 && looks.next().is_some() {
+            command.measure(now, &orphans).unwrap();
+        }
+        let usage = command.usage;
+        assert!(!command.settle(now, &orphans, 0));
+        assert!((0..10_000).any(|_| command.tree(&orphans).unwrap().has_stopped));
+        let second = now + Duration::from_secs(1);
+        let result = without_descriptors(|| {
+            let result = command.measure(second, &orphans);
+            command.enforce(&orphans);
+            result
+        });
+        let shortage = result.expect_err("it cannot be read").raw_os_error();
+        assert_eq!(shortage, Some(libc::EMFILE));
+        assert_eq!((command.usage, command.motion), (usage, Motion::Paused));
+        without_descriptors(|| {
+            command.go_on(second);
+            command.enforce(&orphans);
+        });
+        assert!(!command.tree(&orphans).unwrap().has_stopped, "its group needs no descriptor");
+        assert!(command.motion.is_in_doubt(), "others may not have been reached");
+        command.measure(second, &orphans).unwrap();
+        assert_eq!(command.motion, Motion::Runs);
+        command.stop(&orphans);
+        shell.wait().unwrap();
         tripod.shutdown(Drain::Now).await;
     }
 }
