@@ -17,6 +17,7 @@ use tripod::{MemoryManager, StopReason, TaskContext};
 use super::capture::{Capture, Stream};
 use super::watch::{MARKER, Subject, Watch, Watching, own_marker};
 use crate::process::cgroup::{CgroupRoot, CommandGroup};
+use crate::process::is_shortage;
 use crate::process::reaper::{Child, Exit, ExitStatus, Reaper};
 
 /// How long a command that ran out of time has between SIGTERM and SIGKILL.
@@ -155,12 +156,6 @@ fn own_group(groups: &CgroupRoot, marker: &str) -> Option<Arc<CommandGroup>> {
 
 fn receiver(reader: io::PipeReader) -> io::Result<pipe::Receiver> {
     pipe::Receiver::from_owned_fd(reader.into())
-}
-
-/// Whether the system has too little of something, which others may give back.
-fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::ENOMEM];
-    error.raw_os_error().is_some_and(|number| shortages.contains(&number))
 }
 
 fn describe_start_error(error: &io::Error) -> String {

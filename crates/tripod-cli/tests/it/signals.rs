@@ -3,7 +3,8 @@
 //! Each command opens a named pipe and holds it for as long as any of its processes lives, so the
 //! end of that pipe is the moment when the last one is gone: nothing to poll, nothing to sleep for.
 
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStderr, Stdio};
 
 use crate::harness::{Bench, Ears, records, stderr, wait, within_deadline};
 
@@ -50,16 +51,30 @@ fn engine_of(guard: u32) -> u32 {
     children.split_whitespace().next().expect("it has a child").parse().unwrap()
 }
 
+/// Waits until the run says that it was interrupted, and is waiting for `running` commands.
+fn until_interrupted(child: &mut Child, running: usize) -> BufReader<ChildStderr> {
+    let errors = child.stderr.take().expect("it is piped");
+    within_deadline(move || {
+        let mut errors = BufReader::new(errors);
+        let mut line = String::new();
+        errors.read_line(&mut line).unwrap();
+        assert!(line.contains(&format!("interrupted; waiting for {running} running")), "{line}");
+        errors
+    })
+}
+
 #[test]
 fn ctrl_c_twice_kills_everything() {
-    let Started { child, ears, _bench } = start();
+    let Started { mut child, ears, _bench } = start();
     send("-INT", child.id());
-    send("-INT", child.id());
-    // Two signals that are pending at once are one; the third makes it two at least.
+    // Two signals that are pending at once are one: the second only when the first was heard.
+    let mut errors = until_interrupted(&mut child, 2);
     send("-INT", child.id());
     assert_eq!(ears.until_all_are_gone(), "");
     let output = wait(child);
-    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let mut said = String::new();
+    errors.read_to_string(&mut said).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
 }
 
 #[test]
@@ -81,11 +96,8 @@ fn ctrl_c_once_lets_the_running_finish_and_starts_nothing_more() {
         .unwrap();
     let (ears, _) = Ears::open(&fifo).lines(1);
     send("-INT", child.id());
-    // The run says that it was interrupted; only then may its command end.
-    let mut errors = std::io::BufReader::new(child.stderr.take().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut errors, &mut line).unwrap();
-    assert!(line.contains("interrupted; waiting for 1 running"), "{line}");
+    // Only then may its command end; its errors are read no more, but stay open.
+    let _errors = until_interrupted(&mut child, 1);
     std::fs::write(&release, "go").unwrap();
     assert_eq!(ears.until_all_are_gone(), "", "the second command was never started");
     let output = wait(child);

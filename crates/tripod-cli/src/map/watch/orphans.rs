@@ -41,15 +41,17 @@ impl Orphans {
         }
     }
 
-    /// Looks for them, and stops those whose command has ended.
+    /// Looks for them, and stops those whose command has ended. What cannot be read for a shortage
+    /// is left for the next look.
     pub(super) fn look_now(&mut self, now: Instant, commands: &[Watched], started: u64) {
+        let Ok(children) = tree::own_children() else { return };
         self.looked_at = Some(now);
         for command in commands {
             let marked = command.pids.iter().map(|pid| (*pid, command.marker.clone()));
             self.members.extend(marked);
         }
         let mut known = HashMap::new();
-        for pid in tree::own_children() {
+        for pid in children {
             if commands.iter().any(|command| command.phase == Phase::Running(pid)) {
                 continue;
             }
@@ -57,7 +59,8 @@ impl Orphans {
             match belongs_to(&origin, commands) {
                 // It may be the very process of a command that is just being started.
                 Belongs::Starting => continue,
-                Belongs::Nobody => tree::signal_child_tree(pid, Signal::KILL),
+                // Whom it misses is found again as an orphan.
+                Belongs::Nobody => drop(tree::signal_child_tree(pid, Signal::KILL)),
                 Belongs::Running => {}
             }
             known.insert(pid, origin);
@@ -119,41 +122,16 @@ fn belongs_to(origin: &Origin, commands: &[Watched]) -> Belongs {
 
 #[cfg(test)]
 mod tests {
-    use tripod::{Drain, Task, TaskContext, Tripod};
+    use tripod::{Drain, Tripod};
 
-    use super::super::watched::Usage;
+    use super::super::watched::tests::{command, context};
     use super::*;
-
-    async fn context(tripod: &Tripod) -> TaskContext {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let task = Task::with_context(|context| async move {
-            let _ = sender.send(context);
-        });
-        drop(tripod.submit(task).unwrap());
-        receiver.await.unwrap()
-    }
-
-    fn command(id: u64, context: &TaskContext, phase: Phase) -> Watched {
-        Watched {
-            id,
-            number: id,
-            marker: format!("marker-{id}"),
-            context: context.clone(),
-            group: None,
-            started: Instant::now(),
-            phase,
-            usage: Usage::default(),
-            pids: Vec::new(),
-            paused: false,
-            stopped: false,
-        }
-    }
 
     // Decided on a table, not on processes: the children of other tests are own children too.
     #[tokio::test]
     async fn a_process_is_a_leftover_once_no_command_can_own_it() {
         let tripod = Tripod::builder().build().unwrap();
-        let context = context(&tripod).await;
+        let context = context(&tripod, 0).await;
         let marked = |id: u64| Origin::Marked(format!("marker-{id}"));
         let (starting, running, ended) = (Phase::Starting, Phase::Running(4711), Phase::Ended);
         for (origin, phases, expected) in [
