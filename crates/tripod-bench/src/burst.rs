@@ -95,20 +95,19 @@ fn move_in<Operation: FnMut(usize)>(
     move || {
         cpu::pin(index);
         let mut operation = prepare();
-        repeat(burst.warm_up, &mut operation);
-        cpu::take_precedence();
-        start.wait();
-        let (wall, cpu) = (Instant::now(), cpu::thread_time());
-        repeat(burst.operations, &mut operation);
-        (cpu::thread_time() - cpu, wall.elapsed())
-    }
-}
-
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "a call per operation would be part of the figure")]
-fn repeat(operations: u64, operation: &mut impl FnMut(usize)) {
-    for number in 0..operations as usize {
-        operation(number);
+        let mut began = (Instant::now(), cpu::thread_time());
+        // One loop for both: an operation that is called in one place is compiled into it.
+        for (is_measured, operations) in [(false, burst.warm_up), (true, burst.operations)] {
+            if is_measured {
+                cpu::take_precedence();
+                start.wait();
+                began = (Instant::now(), cpu::thread_time());
+            }
+            for number in 0..operations as usize {
+                operation(number);
+            }
+        }
+        (cpu::thread_time() - began.1, began.0.elapsed())
     }
 }
 

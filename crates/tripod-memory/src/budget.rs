@@ -43,6 +43,8 @@ const ROOT_NAME: &str = "root";
 pub struct Budget {
     handle: Arc<Handle>,
     record: Arc<Record>,
+    /// A copy of the record's, at hand.
+    tag: u64,
 }
 
 /// Shared by all that can ask for something; the engine closes when it goes.
@@ -137,13 +139,21 @@ impl Record {
 
 /// A small part of a budget, so that many threads that have some leave most of it free.
 fn credit_max(limit_bytes: u64) -> u32 {
-    (limit_bytes / 32).min(1 << 20) as u32
+    (limit_bytes / 32).min(16 << 20) as u32
 }
 
 impl Budget {
     pub(crate) fn root(engine: Arc<Engine>) -> Self {
         let record = engine.root();
-        Self { handle: Arc::new(Handle { engine }), record }
+        Self::of(Arc::new(Handle { engine }), record)
+    }
+
+    fn of(handle: Arc<Handle>, record: Arc<Record>) -> Self {
+        Self { handle, tag: record.tag, record }
+    }
+
+    pub(crate) fn tag(&self) -> u64 {
+        self.tag
     }
 
     /// Returns the budget's own name; the root's is `root`.
@@ -371,27 +381,12 @@ impl Budget {
 
     #[cfg_attr(debug_assertions, track_caller)]
     #[inline(always)]
-    fn acquire_with(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
-        if self.record.node == ROOT {
-            return self.acquire_of_root(len, effort);
-        }
-        self.acquire_older(len, effort)
-    }
-
-    /// As [`acquire_with`](Self::acquire_with) for the root, whose buffers need no credit.
-    #[cfg_attr(debug_assertions, track_caller)]
-    #[inline(always)]
-    pub(crate) fn acquire_of_root(
-        &self,
-        len: usize,
-        effort: Effort,
-    ) -> Result<Buffer, AcquireError> {
-        let record = &*self.record;
-        let newest = local::with_cache(record.entry, |cache| {
-            cache.acquire_newest(len, |place| record.engine.is_taken(cache, place))
+    pub(crate) fn acquire_with(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
+        let newest = local::with_cache(Buffer::entry(self.tag), |cache| {
+            cache.acquire_newest(len, |place| self.engine().is_taken(cache, place))
         });
         if let Some(Some((slot, class))) = newest {
-            return Ok(Buffer::new(slot, len, class, record));
+            return Ok(Buffer::new(slot, len, class, self.tag));
         }
         self.acquire_older(len, effort)
     }
@@ -408,7 +403,7 @@ impl Budget {
             attempt.outcome
         });
         match older {
-            Some(Some(slot)) => Ok(Buffer::new(slot, len, class, record)),
+            Some(Some(slot)) => Ok(Buffer::new(slot, len, class, self.tag)),
             _ => self.acquire_slowly(len, effort),
         }
     }
@@ -436,8 +431,8 @@ impl Budget {
         };
         let slot = found.map_err(|denied| self.acquire_error(denied))?;
         Ok(match class {
-            Some(class) => Buffer::new(slot, len, class, &self.record),
-            None => Buffer::of_mapping(slot, len, &self.record),
+            Some(class) => Buffer::new(slot, len, class, self.tag),
+            None => Buffer::of_mapping(slot, len, self.tag),
         })
     }
 
@@ -519,10 +514,10 @@ impl BudgetBuilder {
     pub fn create(self) -> Result<Budget, BudgetError> {
         let limit_bytes = self.limit_bytes.unwrap_or(self.parent.limit_bytes());
         self.check(limit_bytes)?;
-        let Budget { handle, record: parent } = self.parent;
+        let Budget { handle, record: parent, .. } = self.parent;
         let record = handle.engine.child(&parent, &self.name, limit_bytes)?;
         handle.engine.meter.watch_budget(&handle.engine, &record)?;
-        Ok(Budget { handle, record })
+        Ok(Budget::of(handle, record))
     }
 
     fn check(&self, limit_bytes: u64) -> Result<(), BudgetError> {

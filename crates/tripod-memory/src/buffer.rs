@@ -50,9 +50,10 @@ mod io;
 pub struct Buffer {
     /// The first byte, or [`NOWHERE`].
     slot: NonNull<u8>,
-    /// The visible length (37 bits), the size class (7), the manager's entry in the tables of threads
-    /// (8), and the budget (12), so that a buffer finds its way back into its thread's cache without a
-    /// look elsewhere. Without a class the entry is one that is always empty. A handle of three words would be passed through memory: measured at 15 ns
+    /// The visible length (37 bits), the size class (7), the budget (12), and the manager's entry in the
+    /// tables of threads (8), so that a buffer finds its way back into its thread's cache without a
+    /// look elsewhere. What cannot go the short way has an entry that is always empty: a buffer
+    /// without a class, and one that gives credit back. A handle of three words would be passed through memory: measured at 15 ns
     /// where two cost 2.
     packed: u64,
 }
@@ -61,8 +62,8 @@ const _: () = assert!(size_of::<Option<Buffer>>() == 16);
 
 const LEN_MASK: u64 = LEN_MAX as u64;
 const CLASS_SHIFT: u32 = 37;
-const ENTRY_SHIFT: u32 = 44;
-const NODE_SHIFT: u32 = 52;
+const NODE_SHIFT: u32 = 44;
+const ENTRY_SHIFT: u32 = 56;
 
 /// Where a buffer without memory is.
 const NOWHERE: NonNull<u8> = NonNull::dangling();
@@ -73,36 +74,42 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// Takes charge of a slot for `len` bytes that the budget of `record` is charged for.
+    /// Takes charge of a slot for `len` bytes that is charged already, to a budget with this
+    /// [`tag`](Self::tag).
     #[cfg_attr(debug_assertions, track_caller)]
     #[inline(always)]
-    pub(crate) fn new(slot: NonNull<u8>, len: usize, class: usize, record: &Record) -> Self {
+    pub(crate) fn new(slot: NonNull<u8>, len: usize, class: usize, tag: u64) -> Self {
         debug_assert!(len <= LEN_MAX && class <= NO_CLASS);
         #[cfg(debug_assertions)]
-        record.engine.leaks.note_buffer(
+        mapping::header(slot).engine().leaks.note_buffer(
             slot.addr().get(),
             mapping::header(slot).capacity as u64,
             crate::leaks::site(),
         );
-        Self { slot, packed: record.tag | (class as u64) << CLASS_SHIFT | len as u64 }
+        Self { slot, packed: tag | (class as u64) << CLASS_SHIFT | len as u64 }
     }
 
     /// As [`new`](Self::new), of a mapping of its own.
     #[cfg_attr(debug_assertions, track_caller)]
-    pub(crate) fn of_mapping(slot: NonNull<u8>, len: usize, record: &Record) -> Self {
-        let mut buffer = Self::new(slot, len, NO_CLASS, record);
-        buffer.packed |= Self::tag(local::NO_ENTRY, ROOT);
-        buffer
+    pub(crate) fn of_mapping(slot: NonNull<u8>, len: usize, tag: u64) -> Self {
+        Self::new(slot, len, NO_CLASS, tag | u64::from(local::NO_ENTRY) << ENTRY_SHIFT)
     }
 
     /// What all buffers of a budget have in common, packed.
     pub(crate) fn tag(entry: u8, node: NodeId) -> u64 {
         debug_assert!(node <= Record::NODE_MAX);
+        let entry = if node == ROOT { entry } else { local::NO_ENTRY };
         u64::from(entry) << ENTRY_SHIFT | (node as u64) << NODE_SHIFT
     }
 
+    /// The entry in a tag, or in a handle.
+    #[inline(always)]
+    pub(crate) fn entry(packed: u64) -> u8 {
+        (packed >> ENTRY_SHIFT) as u8
+    }
+
     pub(crate) fn empty() -> Self {
-        Self { slot: NOWHERE, packed: Self::tag(local::NO_ENTRY, ROOT) }
+        Self { slot: NOWHERE, packed: u64::from(local::NO_ENTRY) << ENTRY_SHIFT }
     }
 
     /// Returns the number of visible bytes: what was asked for, unless changed since.
@@ -217,8 +224,8 @@ impl Buffer {
         let capacity = mapping::header(slot).capacity;
         // Above the largest class no capacity is that of a class.
         match record.engine.classes.class_of(capacity) {
-            Some(class) => Self::new(slot, 0, class, record),
-            None => Self::of_mapping(slot, 0, record),
+            Some(class) => Self::new(slot, 0, class, record.tag),
+            None => Self::of_mapping(slot, 0, record.tag),
         }
     }
 }
@@ -273,7 +280,7 @@ impl Drop for Buffer {
         if self.slot != NOWHERE {
             mapping::header(self.slot).engine().leaks.forget_slot(self.slot.addr().get());
         }
-        let is_back = local::with_cache_at(self.packed >> ENTRY_SHIFT, |cache| {
+        let is_back = local::with_cache(Self::entry(self.packed), |cache| {
             cache.release_newest(self.class(), self.slot)
         });
         if is_back != Some(true) {
@@ -292,11 +299,6 @@ impl Buffer {
     fn node(&self) -> NodeId {
         (self.packed >> NODE_SHIFT) as usize & Record::NODE_MAX
     }
-
-    #[inline(always)]
-    fn entry(&self) -> u8 {
-        (self.packed >> ENTRY_SHIFT) as u8
-    }
 }
 
 /// The way back for any buffer whose handle had these parts: as such they stay in registers.
@@ -308,7 +310,7 @@ fn give_back(slot: NonNull<u8>, packed: u64) {
     let parts = ManuallyDrop::new(Buffer { slot, packed });
     let engine = mapping::header(slot).engine();
     let (class, node) = (parts.class(), parts.node());
-    let attempt = local::with_cache(parts.entry(), |cache| {
+    let attempt = local::with_cache(local::entry(engine.number()), |cache| {
         let attempt = cache.release(class, slot, node);
         engine.heed(cache, attempt.is_asked);
         attempt.outcome

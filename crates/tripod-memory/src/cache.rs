@@ -21,7 +21,7 @@ use crate::depot::{BATCH_MAX, Batch};
 use crate::guard::{CREDITS, Guard, MAGAZINES, Revoked};
 use crate::layout::ClassLayout;
 use crate::ledger::{NodeId, ROOT};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// The newest buffer of a magazine at the collector's last look, and how many were handed out by then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,7 +91,9 @@ struct Magazine {
     /// How many are in `slots`.
     held: AtomicU32,
     /// How many may be.
-    limit: AtomicU32,
+    limit: AtomicU16,
+    /// Whether the last buffer that went past the newest came back, so that more are expected to.
+    returns: AtomicBool,
     slots: Box<[AtomicPtr<u8>]>,
     acquires: AtomicU64,
     requested: AtomicU64,
@@ -268,6 +270,9 @@ impl Cache {
     /// Takes a buffer back whose bytes become credit of `node`; false if there is no place for it or
     /// for its bytes.
     pub(crate) fn release(&self, class: usize, slot: NonNull<u8>, node: NodeId) -> Attempt<bool> {
+        if class == NO_CLASS {
+            return Attempt { outcome: false, is_asked: false };
+        }
         if let Err(Revoked { is_asked }) = self.guard.enter(needed(node)) {
             return Attempt { outcome: false, is_asked };
         }
@@ -315,13 +320,13 @@ impl Cache {
         let has_place = bytes > 0
             && credit.last.load(Ordering::Relaxed) == 0
             && credit.node.load(Ordering::Relaxed) == node as u32
-            && credit.reserved.load(Ordering::Relaxed).saturating_add(bytes) <= max;
+            // There is never more than the most.
+            && bytes <= max.wrapping_sub(credit.reserved.load(Ordering::Relaxed));
         if !has_place {
             return false;
         }
         set_u64(&credit.last, bytes);
-        // Else it takes them back, unless a reclaimer has them already.
-        self.guard.is_open(CREDITS) || credit.last.swap(0, Ordering::Relaxed) == 0
+        self.guard.is_open(CREDITS) || take_bytes_back(&credit.last)
     }
 
     /// Takes `bytes` out of the credit for reservations; false if it has not so many, or if they are
@@ -592,7 +597,8 @@ impl Magazine {
         Self {
             newest: AtomicPtr::new(std::ptr::null_mut()),
             held: AtomicU32::new(0),
-            limit: AtomicU32::new(limit_first(size) as u32),
+            limit: AtomicU16::new(limit_first(size) as u16),
+            returns: AtomicBool::new(false),
             low: AtomicU32::new(0),
             exchanges: AtomicU32::new(0),
             slots: (0..limit_max(size)).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect(),
@@ -603,17 +609,17 @@ impl Magazine {
     }
 
     fn is_full(&self) -> bool {
-        self.held.load(Ordering::Relaxed) >= self.limit.load(Ordering::Relaxed)
+        self.held.load(Ordering::Relaxed) >= u32::from(self.limit.load(Ordering::Relaxed))
     }
 
     /// How many are exchanged at once.
     fn batch(&self) -> usize {
-        let limit = self.limit.load(Ordering::Relaxed) as usize;
+        let limit = usize::from(self.limit.load(Ordering::Relaxed));
         limit.div_ceil(2).min(BATCH_MAX)
     }
 
     fn has_grown(&self) -> bool {
-        self.limit.load(Ordering::Relaxed) as usize > limit_first(self.size)
+        usize::from(self.limit.load(Ordering::Relaxed)) > limit_first(self.size)
     }
 
     /// Notes an exchange, and grows if there have been many.
@@ -625,15 +631,15 @@ impl Magazine {
         }
         self.exchanges.store(0, Ordering::Relaxed);
         let limit = 2 * self.limit.load(Ordering::Relaxed);
-        self.limit.store(limit.min(self.slots.len() as u32), Ordering::Relaxed);
+        self.limit.store(limit.min(self.slots.len() as u16), Ordering::Relaxed);
     }
 
     /// Begins a new count of exchanges; after idle ones the limit shrinks.
     fn look(&self, is_unneeded: bool) {
         self.exchanges.store(0, Ordering::Relaxed);
         if is_unneeded {
-            let limit = self.limit.load(Ordering::Relaxed) as usize / 2;
-            self.limit.store(limit.max(limit_first(self.size)) as u32, Ordering::Relaxed);
+            let limit = usize::from(self.limit.load(Ordering::Relaxed)) / 2;
+            self.limit.store(limit.max(limit_first(self.size)) as u16, Ordering::Relaxed);
         }
     }
 
@@ -648,12 +654,22 @@ impl Magazine {
         Some(newest)
     }
 
-    /// False if it is full, or has no room at all.
+    /// False if it is full.
+    ///
+    /// Of many that come back one after the other each second finds the place for the newest empty.
     #[inline(always)]
     fn push(&self, slot: NonNull<u8>) -> bool {
         let newest = self.newest.load(Ordering::Relaxed);
-        if !newest.is_null() && !self.push_older(newest) {
-            return false;
+        if !newest.is_null() {
+            if !self.push_older(newest) {
+                return false;
+            }
+            let more = self.returns.load(Ordering::Relaxed);
+            self.returns.store(true, Ordering::Relaxed);
+            if more && self.push_older(slot.as_ptr()) {
+                set(&self.newest, std::ptr::null_mut());
+                return true;
+            }
         }
         set(&self.newest, slot.as_ptr());
         true
@@ -663,7 +679,7 @@ impl Magazine {
     fn push_older(&self, slot: *mut u8) -> bool {
         let held = self.held.load(Ordering::Relaxed);
         match self.slots.get(held as usize) {
-            Some(place) if held < self.limit.load(Ordering::Relaxed) => {
+            Some(place) if held < u32::from(self.limit.load(Ordering::Relaxed)) => {
                 place.store(slot, Ordering::Relaxed);
                 self.held.store(held + 1, Ordering::Relaxed);
                 true
@@ -672,9 +688,18 @@ impl Magazine {
         }
     }
 
+    /// Takes the newest; if there is none, the newest of the others, and the one behind it becomes the
+    /// newest: of many that are taken one after the other each second is found in its place.
     #[inline(always)]
     fn pop(&self) -> Option<NonNull<u8>> {
-        self.pop_newest().or_else(|| self.pop_older())
+        self.pop_newest().or_else(|| {
+            let slot = self.pop_older()?;
+            self.returns.store(false, Ordering::Relaxed);
+            if let Some(next) = self.pop_older() {
+                set(&self.newest, next.as_ptr());
+            }
+            Some(slot)
+        })
     }
 
     #[inline(always)]
@@ -753,8 +778,16 @@ impl Credit {
 
 /// Takes back what the thread has put into a closed place; true if a reclaimer has it already.
 #[cold]
+#[inline(never)]
 fn take_back(newest: &AtomicPtr<u8>) -> bool {
     newest.swap(std::ptr::null_mut(), Ordering::Relaxed).is_null()
+}
+
+/// As [`take_back`], of bytes.
+#[cold]
+#[inline(never)]
+fn take_bytes_back(last: &AtomicU64) -> bool {
+    last.swap(0, Ordering::Relaxed) == 0
 }
 
 /// Stores into a place that a reclaimer swaps: released, since the swap may come before the fence that

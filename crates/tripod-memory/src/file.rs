@@ -94,7 +94,7 @@ impl Budget {
                 .map_err(|denied| self.acquire_error(denied)),
         };
         let slot = found.inspect_err(|_| self.engine().meter.refused())?;
-        Ok(Buffer::of_mapping(slot, len, self.record()))
+        Ok(Buffer::of_mapping(slot, len, self.tag()))
     }
 }
 

@@ -125,7 +125,10 @@ impl Guard {
         revoked & (needed | SYMMETRIC | CLOSED) == 0 || self.is_open_slowly(needed)
     }
 
+    // Not put in place, nor anything else that is rare: what drops a buffer does so with a handful of
+    // instructions, or it would be a call.
     #[cold]
+    #[inline(never)]
     fn is_open_slowly(&self, needed: u32) -> bool {
         fence(Ordering::SeqCst);
         self.revoked.load(Ordering::Acquire) & (needed | CLOSED) == 0

@@ -63,12 +63,6 @@ pub(crate) fn with_cache<R>(entry: u8, work: impl FnOnce(&Cache) -> R) -> Option
     unsafe { cache.as_ref() }.map(work)
 }
 
-/// As [`with_cache`], with `None` for what is no entry.
-#[inline(always)]
-pub(crate) fn with_cache_at<R>(entry: u64, work: impl FnOnce(&Cache) -> R) -> Option<R> {
-    u8::try_from(entry).ok().and_then(|entry| with_cache(entry, work))
-}
-
 /// The calling thread's cache of `engine`, which is made if there is none.
 ///
 /// `None` if the engine is closed, or the thread is ending and its thread-local storage is gone.

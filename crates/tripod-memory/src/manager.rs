@@ -76,7 +76,7 @@ impl MemoryManager {
     #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
-        self.root.acquire_of_root(len, Effort::Everything)
+        self.root.acquire_with(len, Effort::Everything)
     }
 
     /// Hands out a buffer of `len` bytes if that can be done at once; see [`Budget::try_acquire`].
@@ -86,7 +86,7 @@ impl MemoryManager {
     #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn try_acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
-        self.root.acquire_of_root(len, Effort::AtHand)
+        self.root.acquire_with(len, Effort::AtHand)
     }
 
     /// Hands out a buffer of `len` bytes, all zero; see [`Budget::acquire_zeroed`].

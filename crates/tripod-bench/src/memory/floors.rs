@@ -40,7 +40,7 @@ impl Drop for Stack {
 }
 
 /// The stack of this thread, which is made for blocks of `len` bytes.
-#[inline]
+#[inline(always)]
 fn stack(len: usize) -> &'static Stack {
     let stack = STACK.get();
     // SAFETY: it is null, or lives until the thread ends, which does not keep what is given here.
@@ -85,7 +85,7 @@ unsafe impl Send for Stacked {}
 impl Source for ThreadStack {
     type Held<'a> = Stacked;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Stacked {
         let len = self.0;
         let stack = stack(len);
@@ -101,7 +101,7 @@ impl Source for ThreadStack {
 }
 
 impl Drop for Stacked {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         let stack = stack(self.len);
         debug_assert_eq!(stack.len, self.len, "a thread uses one length");
@@ -118,7 +118,7 @@ impl Drop for Stacked {
 }
 
 impl Held for Stacked {
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> *mut u8 {
         self.start.as_ptr()
     }
@@ -127,7 +127,7 @@ impl Held for Stacked {
         self.len
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, at: usize, byte: u8) {
         assert!(at < self.len, "a byte of the block");
         // SAFETY: the block has `len` bytes, and is this one's alone.
@@ -157,7 +157,7 @@ pub(crate) struct LockedHeld<'a> {
 impl Source for Locked {
     type Held<'a> = LockedHeld<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> LockedHeld<'_> {
         let found = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let block = found.unwrap_or_else(|| Vec::with_capacity(self.len));
@@ -166,7 +166,7 @@ impl Source for Locked {
 }
 
 impl Drop for LockedHeld<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         let block = mem::take(&mut self.block);
         self.home.blocks.lock().unwrap_or_else(PoisonError::into_inner).push(block);
@@ -174,7 +174,7 @@ impl Drop for LockedHeld<'_> {
 }
 
 impl Held for LockedHeld<'_> {
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> *mut u8 {
         self.block.start()
     }
@@ -183,7 +183,7 @@ impl Held for LockedHeld<'_> {
         self.block.capacity()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, at: usize, byte: u8) {
         self.block.put(at, byte);
     }

@@ -26,7 +26,7 @@ pub(crate) struct Vector(pub(crate) usize);
 impl Source for Vector {
     type Held<'a> = Vec<u8>;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Vec<u8> {
         Vec::with_capacity(self.0)
     }
@@ -39,14 +39,14 @@ pub(crate) struct Mutable(pub(crate) usize);
 impl Source for Mutable {
     type Held<'a> = BytesMut;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> BytesMut {
         BytesMut::with_capacity(self.0)
     }
 }
 
 impl Held for BytesMut {
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> *mut u8 {
         self.as_mut_ptr()
     }
@@ -55,7 +55,7 @@ impl Held for BytesMut {
         BytesMut::capacity(self)
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, at: usize, byte: u8) {
         self.spare_capacity_mut()[at].write(byte);
     }
@@ -81,7 +81,7 @@ pub(crate) struct Queued<'a> {
 }
 
 impl Drop for Queued<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         drop(self.home.push(mem::take(&mut self.block)));
     }
@@ -90,7 +90,7 @@ impl Drop for Queued<'_> {
 impl Source for Queue {
     type Held<'a> = Queued<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Queued<'_> {
         let block = self.blocks.pop().unwrap_or_else(|| block(self.len));
         Queued { block, home: &self.blocks }
@@ -98,7 +98,7 @@ impl Source for Queue {
 }
 
 impl Held for Queued<'_> {
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> *mut u8 {
         self.block.as_mut_ptr().cast()
     }
@@ -107,7 +107,7 @@ impl Held for Queued<'_> {
         self.block.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, at: usize, byte: u8) {
         self.block[at].write(byte);
     }
@@ -135,7 +135,7 @@ impl Opool {
 impl Source for Opool {
     type Held<'a> = Guarded<opool::RefGuard<'a, Blocks, Block>>;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Self::Held<'_> {
         Guarded(self.0.get())
     }
@@ -156,7 +156,7 @@ impl ObjectPool {
 impl Source for ObjectPool {
     type Held<'a> = Guarded<object_pool::Reusable<'a, Block>>;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Self::Held<'_> {
         Guarded(self.pool.pull(|| block(self.len)))
     }
@@ -174,7 +174,7 @@ impl Linear {
 impl Source for Linear {
     type Held<'a> = Guarded<LinearReusable<'a, Block>>;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Self::Held<'_> {
         Guarded(self.0.pull())
     }

@@ -63,7 +63,7 @@ impl<T> Ring<T> {
 
 impl<T> Producer<'_, T> {
     /// Puts a value in, and spins while there is no room.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, value: T) {
         while self.tail - self.head == CAPACITY {
             // Pairs with the Release in `pop`: what was in the slot has been taken out.
@@ -82,7 +82,7 @@ impl<T> Producer<'_, T> {
 
 impl<T> Consumer<'_, T> {
     /// Takes a value out, and spins while there is none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop(&mut self) -> T {
         while self.tail == self.head {
             // Pairs with the Release in `push`.

@@ -32,7 +32,7 @@ pub(crate) trait Held {
     fn put(&mut self, at: usize, byte: u8);
 
     /// Writes a byte of each page.
-    #[inline]
+    #[inline(always)]
     fn touch(&mut self, len: usize) {
         for at in (0..len).step_by(PAGE) {
             self.put(at, 1);
@@ -53,7 +53,7 @@ pub(crate) fn block(len: usize) -> Block {
 pub(crate) struct Guarded<Guard>(pub(crate) Guard);
 
 impl<Guard: DerefMut<Target = Block>> Held for Guarded<Guard> {
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> *mut u8 {
         self.0.as_mut_ptr().cast()
     }
@@ -62,14 +62,14 @@ impl<Guard: DerefMut<Target = Block>> Held for Guarded<Guard> {
         self.0.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, at: usize, byte: u8) {
         self.0[at].write(byte);
     }
 }
 
 impl Held for Vec<u8> {
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> *mut u8 {
         self.as_mut_ptr()
     }
@@ -78,7 +78,7 @@ impl Held for Vec<u8> {
         Vec::capacity(self)
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, at: usize, byte: u8) {
         self.spare_capacity_mut()[at].write(byte);
     }

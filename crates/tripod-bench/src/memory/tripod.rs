@@ -87,14 +87,14 @@ pub(crate) struct Pool {
 impl Source for Pool {
     type Held<'a> = Buffer;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Buffer {
         self.memory.acquire(self.len).expect("no row comes near its budget")
     }
 }
 
 impl Held for Buffer {
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> *mut u8 {
         self.as_mut_ptr()
     }
@@ -104,7 +104,7 @@ impl Held for Buffer {
         self.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, at: usize, byte: u8) {
         self[at] = byte;
     }

@@ -56,6 +56,7 @@ impl Engine {
     /// Whether a reclaimer has taken what was in `place` before the calling thread, whose cache this
     /// is, took it, too. Asked when the short way was found closed; opens it.
     #[cold]
+    #[inline(never)]
     pub(crate) fn is_taken(&self, cache: &Cache, place: Place) -> bool {
         let _state = self.lock();
         cache.open(Some(place))

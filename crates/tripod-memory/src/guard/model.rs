@@ -268,7 +268,8 @@ fn a_cache_whose_oldest_are_taken_loses_no_slot_and_doubles_none() {
     check_slots(Some(2));
 }
 
-/// The thread has one slot, which comes and goes the short way, while it is called back twice.
+/// One slot comes and goes the short way, while it is called back twice; the thread gets it again from
+/// where it went.
 #[test]
 fn the_newest_is_in_one_hand() {
     let mut model = loom::model::Builder::new();
@@ -280,13 +281,32 @@ fn the_newest_is_in_one_hand() {
             move || (0..2).for_each(|_| shared.reclaim(Some(1)))
         });
         for _ in 0..2 {
-            if let Some(slot) = shared.take() {
-                assert_eq!(slot, address(1));
-                let elsewhere = shared.shelf.lock().unwrap().clone();
-                assert_eq!(elsewhere, [], "it is in the thread's hand");
-                shared.give(slot);
-            }
+            let cached = shared.take();
+            let mut shelf = shared.shelf.lock().unwrap();
+            let shelved = shelf.pop();
+            drop(shelf);
+            assert!(cached.is_none() || shelved.is_none(), "it is in one place");
+            cached.or(shelved.map(address)).into_iter().for_each(|slot| shared.give(slot));
         }
+        reclaimer.join().unwrap();
+        assert_eq!(shared.slots(), [1]);
+    });
+}
+
+/// That a slot was taken out of a place once says nothing of the next time.
+#[test]
+fn what_was_taken_before_is_forgotten() {
+    loom::model(move || {
+        let shared = Shared::new(1);
+        shared.reclaim(Some(1));
+        assert_eq!(shared.take(), None);
+        let slot = shared.shelf.lock().unwrap().pop().unwrap();
+        shared.give(address(slot));
+        let reclaimer = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.reclaim(Some(1))
+        });
+        shared.take().into_iter().for_each(|slot| shared.give(slot));
         reclaimer.join().unwrap();
         assert_eq!(shared.slots(), [1]);
     });

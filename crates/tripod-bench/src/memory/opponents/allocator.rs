@@ -28,7 +28,7 @@ pub(crate) struct Owned<O: Origin> {
 unsafe impl<O: Origin + Send> Send for Owned<O> {}
 
 impl<O: Origin> Owned<O> {
-    #[inline]
+    #[inline(always)]
     fn new(origin: O) -> Self {
         // SAFETY: by the contract of `Origin` the length is not 0.
         let start = unsafe { origin.allocator().alloc(origin.layout()) };
@@ -38,7 +38,7 @@ impl<O: Origin> Owned<O> {
 }
 
 impl<O: Origin> Held for Owned<O> {
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> *mut u8 {
         self.start.as_ptr()
     }
@@ -47,7 +47,7 @@ impl<O: Origin> Held for Owned<O> {
         self.origin.layout().size()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, at: usize, byte: u8) {
         assert!(at < self.origin.layout().size(), "a byte of the block");
         // SAFETY: the block has `layout.size()` bytes, and `at` is below that.
@@ -56,7 +56,7 @@ impl<O: Origin> Held for Owned<O> {
 }
 
 impl<O: Origin> Drop for Owned<O> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         let Self { start, origin } = self;
         // SAFETY: `new` got the block from this allocator with this layout, and only this frees it.
@@ -87,12 +87,12 @@ impl<A: GlobalAlloc> Raw<A> {
 impl<A: GlobalAlloc> Origin for &Raw<A> {
     type Allocator = A;
 
-    #[inline]
+    #[inline(always)]
     fn allocator(&self) -> &A {
         &self.allocator
     }
 
-    #[inline]
+    #[inline(always)]
     fn layout(&self) -> Layout {
         self.layout
     }
@@ -101,7 +101,7 @@ impl<A: GlobalAlloc> Origin for &Raw<A> {
 impl<A: GlobalAlloc + Send + Sync + 'static> Source for Raw<A> {
     type Held<'a> = Owned<&'a Raw<A>>;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Self::Held<'_> {
         Owned::new(self)
     }

@@ -37,14 +37,14 @@ impl Iobuf {
 impl Source for Iobuf {
     type Held<'a> = IoBufMut;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> IoBufMut {
         self.pool.try_alloc(self.len).expect("no row has as many out")
     }
 }
 
 impl Held for IoBufMut {
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> *mut u8 {
         self.as_mut_ptr()
     }
@@ -53,7 +53,7 @@ impl Held for IoBufMut {
         IoBufMut::capacity(self)
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, at: usize, byte: u8) {
         self.chunk_mut().write_byte(at, byte);
     }

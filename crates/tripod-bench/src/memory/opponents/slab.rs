@@ -36,7 +36,7 @@ impl Slab {
 impl Source for Slab {
     type Held<'a> = Slotted<'a, RefMut<'a, Slot>>;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Self::Held<'_> {
         Slotted::new(&self.pool, self.pool.create(), self.len)
     }
@@ -57,7 +57,7 @@ impl OwnedSlab {
 impl Source for OwnedSlab {
     type Held<'a> = Slotted<'a, OwnedRefMut<Slot>>;
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&self) -> Self::Held<'_> {
         Slotted::new(&self.pool, Arc::clone(&self.pool).create_owned(), self.len)
     }
@@ -88,21 +88,21 @@ pub(crate) struct Slotted<'a, Guard: Keyed> {
 }
 
 impl<'a, Guard: Keyed> Slotted<'a, Guard> {
-    #[inline]
+    #[inline(always)]
     fn new(home: &'a Pool<Slot>, guard: Option<Guard>, len: usize) -> Self {
         let mut slotted = Self { guard, home };
         slotted.bytes().reserve_exact(len);
         slotted
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.guard.as_mut().expect("a slab has room for millions").0
     }
 }
 
 impl<Guard: Keyed> Drop for Slotted<'_, Guard> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if let Some(guard) = self.guard.take() {
             let key = guard.key();
@@ -113,7 +113,7 @@ impl<Guard: Keyed> Drop for Slotted<'_, Guard> {
 }
 
 impl<Guard: Keyed> Held for Slotted<'_, Guard> {
-    #[inline]
+    #[inline(always)]
     fn start(&mut self) -> *mut u8 {
         self.bytes().start()
     }
@@ -122,7 +122,7 @@ impl<Guard: Keyed> Held for Slotted<'_, Guard> {
         self.bytes().capacity()
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, at: usize, byte: u8) {
         self.bytes().put(at, byte);
     }
