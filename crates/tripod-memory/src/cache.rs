@@ -21,7 +21,7 @@ use crate::depot::{BATCH_MAX, Batch};
 use crate::guard::{CREDITS, Guard, MAGAZINES, Revoked};
 use crate::layout::ClassLayout;
 use crate::ledger::{NodeId, ROOT};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// The newest buffer of a magazine at the collector's last look, and how many were handed out by then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,9 +91,7 @@ struct Magazine {
     /// How many are in `slots`.
     held: AtomicU32,
     /// How many may be.
-    limit: AtomicU16,
-    /// Whether the last buffer that went past the newest came back, so that more are expected to.
-    returns: AtomicBool,
+    limit: AtomicU32,
     slots: Box<[AtomicPtr<u8>]>,
     acquires: AtomicU64,
     requested: AtomicU64,
@@ -597,8 +595,7 @@ impl Magazine {
         Self {
             newest: AtomicPtr::new(std::ptr::null_mut()),
             held: AtomicU32::new(0),
-            limit: AtomicU16::new(limit_first(size) as u16),
-            returns: AtomicBool::new(false),
+            limit: AtomicU32::new(limit_first(size) as u32),
             low: AtomicU32::new(0),
             exchanges: AtomicU32::new(0),
             slots: (0..limit_max(size)).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect(),
@@ -609,17 +606,17 @@ impl Magazine {
     }
 
     fn is_full(&self) -> bool {
-        self.held.load(Ordering::Relaxed) >= u32::from(self.limit.load(Ordering::Relaxed))
+        self.held.load(Ordering::Relaxed) >= self.limit.load(Ordering::Relaxed)
     }
 
     /// How many are exchanged at once.
     fn batch(&self) -> usize {
-        let limit = usize::from(self.limit.load(Ordering::Relaxed));
+        let limit = self.limit.load(Ordering::Relaxed) as usize;
         limit.div_ceil(2).min(BATCH_MAX)
     }
 
     fn has_grown(&self) -> bool {
-        usize::from(self.limit.load(Ordering::Relaxed)) > limit_first(self.size)
+        self.limit.load(Ordering::Relaxed) as usize > limit_first(self.size)
     }
 
     /// Notes an exchange, and grows if there have been many.
@@ -631,15 +628,15 @@ impl Magazine {
         }
         self.exchanges.store(0, Ordering::Relaxed);
         let limit = 2 * self.limit.load(Ordering::Relaxed);
-        self.limit.store(limit.min(self.slots.len() as u16), Ordering::Relaxed);
+        self.limit.store(limit.min(self.slots.len() as u32), Ordering::Relaxed);
     }
 
     /// Begins a new count of exchanges; after idle ones the limit shrinks.
     fn look(&self, is_unneeded: bool) {
         self.exchanges.store(0, Ordering::Relaxed);
         if is_unneeded {
-            let limit = usize::from(self.limit.load(Ordering::Relaxed)) / 2;
-            self.limit.store(limit.max(limit_first(self.size)) as u16, Ordering::Relaxed);
+            let limit = self.limit.load(Ordering::Relaxed) as usize / 2;
+            self.limit.store(limit.max(limit_first(self.size)) as u32, Ordering::Relaxed);
         }
     }
 
@@ -654,24 +651,20 @@ impl Magazine {
         Some(newest)
     }
 
-    /// False if it is full.
-    ///
-    /// Of many that come back one after the other each second finds the place for the newest empty.
+    /// False if it is full. If there is a newest already, both go to the older ones: of many that come
+    /// back one after the other each second finds the place of the newest empty.
     #[inline(always)]
     fn push(&self, slot: NonNull<u8>) -> bool {
         let newest = self.newest.load(Ordering::Relaxed);
-        if !newest.is_null() {
-            if !self.push_older(newest) {
-                return false;
-            }
-            let more = self.returns.load(Ordering::Relaxed);
-            self.returns.store(true, Ordering::Relaxed);
-            if more && self.push_older(slot.as_ptr()) {
-                set(&self.newest, std::ptr::null_mut());
-                return true;
-            }
+        if newest.is_null() {
+            set(&self.newest, slot.as_ptr());
+            return true;
         }
-        set(&self.newest, slot.as_ptr());
+        if !self.push_older(newest) {
+            return false;
+        }
+        let is_older = self.push_older(slot.as_ptr());
+        set(&self.newest, if is_older { std::ptr::null_mut() } else { slot.as_ptr() });
         true
     }
 
@@ -679,7 +672,7 @@ impl Magazine {
     fn push_older(&self, slot: *mut u8) -> bool {
         let held = self.held.load(Ordering::Relaxed);
         match self.slots.get(held as usize) {
-            Some(place) if held < u32::from(self.limit.load(Ordering::Relaxed)) => {
+            Some(place) if held < self.limit.load(Ordering::Relaxed) => {
                 place.store(slot, Ordering::Relaxed);
                 self.held.store(held + 1, Ordering::Relaxed);
                 true
@@ -688,18 +681,9 @@ impl Magazine {
         }
     }
 
-    /// Takes the newest; if there is none, the newest of the others, and the one behind it becomes the
-    /// newest: of many that are taken one after the other each second is found in its place.
     #[inline(always)]
     fn pop(&self) -> Option<NonNull<u8>> {
-        self.pop_newest().or_else(|| {
-            let slot = self.pop_older()?;
-            self.returns.store(false, Ordering::Relaxed);
-            if let Some(next) = self.pop_older() {
-                set(&self.newest, next.as_ptr());
-            }
-            Some(slot)
-        })
+        self.pop_newest().or_else(|| self.pop_older())
     }
 
     #[inline(always)]
