@@ -47,6 +47,16 @@ pub(crate) struct Meter {
 struct Families<'a>(&'a MetricsCollector);
 
 /// Why a collector did not take the manager's metrics.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{BuildError, MemoryManager, MeterError};
+/// let metrics = tripod_metrics::MetricsCollector::new();
+/// metrics.gauge("tripod_memory_bytes", "Something else.").register()?.with(&[])?.set(1.0);
+/// let refused = MemoryManager::builder().metrics(&metrics).build().unwrap_err();
+/// assert!(matches!(refused, BuildError::Metrics(MeterError::Register(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MeterError {

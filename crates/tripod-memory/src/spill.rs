@@ -266,6 +266,37 @@ impl Budget {
     /// it holds memory of this budget.
     ///
     /// As [`MemoryManager::register_spiller`], which has an example.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::sync::{Arc, Mutex};
+    /// # use std::time::{Duration, Instant};
+    /// # use tripod_memory::{MemoryManager, Reservation, Spill};
+    /// struct Rows(Mutex<Option<Reservation>>);
+    ///
+    /// impl Spill for Rows {
+    ///     fn spillable_bytes(&self) -> u64 {
+    ///         self.0.lock().unwrap().as_ref().map_or(0, Reservation::bytes)
+    ///     }
+    ///
+    ///     fn spill(&self, _wanted_bytes: u64) -> u64 {
+    ///         self.0.lock().unwrap().take().map_or(0, |rows| rows.bytes())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let memory = MemoryManager::builder().background_collection(false).build()?;
+    /// let sort = memory.budget("sort").limit_bytes(1000).create()?;
+    /// let rows = Arc::new(Rows(Mutex::new(Some(sort.try_reserve(900)?))));
+    /// let _registration = sort.register_spiller(&rows);
+    /// let (granted, collected) = tokio::join!(sort.reserve(500), async {
+    ///     memory.collect(Instant::now(), Duration::from_millis(1))
+    /// });
+    /// assert_eq!((granted?.bytes(), collected.spilled_bytes), (500, 900));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn register_spiller<S: Spill + 'static>(&self, spiller: &Arc<S>) -> SpillRegistration {
         let registration = self.engine().extras.spillers.register(self.node(), spiller);
         // Somebody may be waiting already.

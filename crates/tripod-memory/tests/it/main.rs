@@ -16,6 +16,7 @@ mod bytes;
 mod classes;
 mod collect;
 mod counting;
+mod documented;
 mod file;
 mod io;
 mod leaks;
