@@ -352,6 +352,17 @@ unsafe fn open(start: *mut u8, frame: &Frame, size: usize) -> *mut u8 {
     contents
 }
 
+/// The same address, as a way to all of the memory that `below` gave.
+///
+/// To the compiler a pointer from the global allocator leads to the bytes that were asked for and no
+/// further. Where it sees an allocation and its end in one function (with link-time optimisation it
+/// does: Rust 1.95, 2026-11) it takes a look at the header for one that cannot happen, and leaves out
+/// all that comes after. What has been through a black box leads anywhere.
+#[inline]
+fn beyond_contents(contents: *mut u8) -> *mut u8 {
+    std::hint::black_box(contents)
+}
+
 /// Where the owner of `contents` is noted.
 ///
 /// # Safety
@@ -389,6 +400,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     unsafe fn dealloc(&self, contents: *mut u8, layout: Layout) {
         // SAFETY: the caller gives the layout that the memory was allocated with.
         let frame = unsafe { Frame::around_allocated(layout) };
+        let contents = beyond_contents(contents);
         // SAFETY: the memory is the caller's and came from `open`, which wrote the header.
         let owner = unsafe { header(contents).read() };
         if let Some(account) = owner {
@@ -408,6 +420,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
         };
         // SAFETY: the caller gives the layout that the memory was allocated with.
         let frame = unsafe { Frame::around_allocated(layout) };
+        let contents = beyond_contents(contents);
         // SAFETY: the contents lie at that offset in what `below` gave.
         let start = unsafe { contents.sub(frame.offset) };
         // SAFETY: `below` gave `start` for this layout; the new size is not zero, since it has room for the

@@ -190,3 +190,17 @@ fn the_background_follows_an_account_while_no_memory_is_pooled() {
     drop(bytes);
     assert_eq!(charge.bytes(), 5000);
 }
+
+#[test]
+fn what_the_compiler_sees_from_its_beginning_to_its_end_is_counted_as_well() {
+    // With link-time optimisation all of this is one function.
+    static ACCOUNT: AllocationAccount = AllocationAccount::new("in one function");
+    let _scope = ACCOUNT.enter();
+    let address = std::ptr::from_ref(&*Box::new(0_u8)).addr();
+    assert_ne!(std::hint::black_box(address), 0);
+    let mut bytes = Vec::<u8>::with_capacity(10);
+    bytes.reserve_exact(20);
+    assert_eq!((ACCOUNT.bytes(), ACCOUNT.allocations()), (20, 2));
+    drop(bytes);
+    assert_eq!(ACCOUNT.bytes(), 0);
+}
