@@ -62,6 +62,9 @@ mod manager;
 mod meter;
 mod object_pool;
 mod pressure;
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/it/random.rs"]
+mod random;
 mod reserve;
 mod shelf;
 mod spill;

@@ -8,6 +8,7 @@ use std::{
 use proptest::{prelude::*, sample::Index};
 
 use super::{ranks::rank, *};
+use crate::random::Random;
 use crate::sys::REGION_ALIGN;
 
 /// An address that nobody reads.
@@ -446,14 +447,6 @@ fn young_regions_are_not_looked_at_for_old_spans() {
     assert_eq!(shelf.sums().reclaimable_bytes, 8 * 4096);
 }
 
-/// xorshift64: the same run each time.
-fn random(state: &mut u64) -> usize {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state as usize
-}
-
 const REGIONS: usize = 32;
 const SLOTS: usize = 128;
 const ROUNDS: usize = 200_000;
@@ -461,13 +454,13 @@ const ROUNDS: usize = 200_000;
 /// A burst fills all regions, 60 % come back, and from then on each take follows a put of a random
 /// slot. Says how many regions nothing is left in.
 fn drained(mut take: impl FnMut() -> Slot, mut put: impl FnMut(Slot)) -> usize {
-    let mut state = 0x9e37_79b9_7f4a_7c15;
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut out: Vec<Slot> = (0..REGIONS * SLOTS).map(|_| take()).collect();
     for _ in 0..REGIONS * SLOTS * 6 / 10 {
-        put(out.swap_remove(random(&mut state) % out.len()));
+        put(out.swap_remove(random.below(out.len() as u64) as usize));
     }
     for _ in 0..ROUNDS {
-        put(out.swap_remove(random(&mut state) % out.len()));
+        put(out.swap_remove(random.below(out.len() as u64) as usize));
         out.push(take());
     }
     let used: BTreeSet<RegionId> = out.iter().map(|slot| slot.region).collect();

@@ -12,7 +12,7 @@ use tripod_memory::{AcquireError, BudgetError, BuildError, MemoryManager, Reserv
 
 use crate::manager;
 use crate::own_process::{alone, mapped_bytes, resident_at_once, touch};
-use crate::stress::Random;
+use crate::random::Random;
 
 const MIB: u64 = 1 << 20;
 

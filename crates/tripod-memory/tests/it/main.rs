@@ -29,6 +29,7 @@ mod object_pool;
 mod own_process;
 mod pitfalls;
 mod pressure;
+mod random;
 mod refusals;
 mod reserve;
 mod residency;
