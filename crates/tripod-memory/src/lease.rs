@@ -304,24 +304,25 @@ impl Leases {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends those whose time is over until `is_over`; tells `leave` of each buffer before it goes.
-    /// Answers how many, and whether that were all.
+    /// Ends those whose time is over until `is_over`; tells `end` of each, with its buffer if nobody
+    /// works on it, before anybody can see that it is gone. Answers how many, and whether that were
+    /// all.
     pub(crate) fn expire(
         &self,
         now: Instant,
         is_over: &impl Fn() -> bool,
-        leave: impl Fn(&Buffer),
+        end: impl Fn(Option<&Buffer>),
     ) -> (u64, bool) {
         let mut ended = 0;
         loop {
             let mut state = self.lock();
             let Some(content) = state.table.expire(now) else { return (ended, true) };
             ended += 1;
+            end(content.as_ref());
             if let Some(buffer) = content {
                 let bytes = buffer.capacity() as u64;
                 self.leaving.fetch_add(1, Ordering::Relaxed);
                 self.leaving_bytes.fetch_add(bytes, Ordering::Relaxed);
-                leave(&buffer);
                 drop(state);
                 drop(buffer);
                 self.leaving.fetch_sub(1, Ordering::Relaxed);
