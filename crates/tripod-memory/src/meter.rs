@@ -13,6 +13,7 @@ use tripod_metrics::{
 };
 
 use crate::budget::Record;
+use crate::classes::CLASSES_MAX;
 use crate::engine::extras::Extras;
 use crate::engine::{ClassSums, Engine, Sums};
 
@@ -46,6 +47,8 @@ struct Budgets {
 /// With series for each size class.
 #[derive(Debug)]
 struct Classes {
+    /// Which of them have their series, a bit each.
+    watched: [AtomicU64; (CLASSES_MAX + 1).div_ceil(64)],
     acquires: Family<Counter>,
     requested_bytes: Family<Counter>,
     handed_out_bytes: Family<Counter>,
@@ -182,11 +185,19 @@ impl Meter {
         self.extras.panics.observe(&[], move || Some(engine.upgrade()?.extras.panics()))
     }
 
-    /// Lets the collector read a size class that has begun to be used. One that never is has no series.
-    #[cold]
+    /// Lets the collector read a size class that is used, if it does not yet. One that never is has no
+    /// series.
     pub(crate) fn watch_class(&self, engine: &Weak<Engine>, class: usize) {
-        // A series that somebody sets by hand elsewhere is missing here; a buffer is not refused for it.
-        drop(self.try_watch_class(engine, class));
+        let (word, bit) = (&self.classes.watched[class / 64], 1 << (class % 64));
+        // Only whether it is done, here and below.
+        if word.load(Ordering::Relaxed) & bit != 0 || !has_memory(SERIES_BYTES) {
+            return;
+        }
+        if word.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            // A series that somebody sets by hand elsewhere is missing here; a buffer is not refused
+            // for it.
+            drop(self.try_watch_class(engine, class));
+        }
     }
 
     fn try_watch_class(&self, engine: &Weak<Engine>, class: usize) -> Result<(), LabelError> {
@@ -270,6 +281,7 @@ impl Budgets {
 impl Classes {
     fn new(families: &Families<'_>) -> Result<Self, RegisterError> {
         Ok(Self {
+            watched: Default::default(),
             acquires: families.counter(
                 "tripod_memory_class_acquires_total",
                 "Buffers handed out, by size class and whether their memory was there already.",
@@ -356,6 +368,19 @@ impl Families<'_> {
         );
         family.labels(["budget"]).buckets([1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0]).register()
     }
+}
+
+/// More than the series of a size class take.
+const SERIES_BYTES: usize = 64 << 10;
+
+/// Whether the heap has so many bytes at this moment. What a collector does cannot be refused memory,
+/// so whoever must not fail for a statistic asks before, and does without it as long as memory is out.
+fn has_memory(bytes: usize) -> bool {
+    let mut asked = Vec::<u8>::new();
+    let has_memory = asked.try_reserve_exact(bytes).is_ok();
+    // Else it may be taken for granted, as nobody uses it.
+    std::hint::black_box(&asked);
+    has_memory
 }
 
 /// Makes a number that is read in parts, and may seem to go back for a moment, one that never does.

@@ -141,7 +141,7 @@ fn two_reclaimers_and_the_thread_take_turns() {
 
 /// A cache with one class, and the slots that are neither in it nor in somebody's hands.
 struct Shared {
-    cache: Cache,
+    cache: crate::heap::Shared<Cache>,
     shelf: Mutex<Vec<usize>>,
 }
 
@@ -151,7 +151,7 @@ impl Shared {
     fn new(slots: usize) -> Arc<Self> {
         let classes = SizeClasses::new([SIZE]).unwrap();
         let layouts = [ClassLayout::of(SIZE)];
-        let cache = Cache::new(&layouts, classes.first().clone());
+        let cache = Cache::new(&layouts, classes.first().clone()).unwrap();
         (1..=slots).for_each(|slot| assert!(cache.release(0, address(slot), ROOT).outcome));
         Arc::new(Self { cache, shelf: Mutex::new(Vec::new()) })
     }

@@ -26,7 +26,7 @@ fn layout(spans: u32, slots_per_span: u32) -> ClassLayout {
 fn committed(layout: ClassLayout, regions: usize) -> Shelf {
     let mut shelf = Shelf::new(layout);
     for number in 1..=regions {
-        shelf.add_region(base(number));
+        shelf.add_region(base(number)).unwrap();
     }
     while shelf.commit() {}
     shelf
@@ -242,7 +242,7 @@ impl Pair {
     fn add(&mut self) {
         self.mapped += 1;
         let base = base(self.mapped);
-        let id = self.shelf.add_region(base);
+        let id = self.shelf.add_region(base).unwrap();
         let spans = vec![Span::Vacant; self.model.layout.spans as usize];
         assert!(self.model.regions.insert(id.0, (base, spans)).is_none(), "a used number");
         assert_eq!(self.shelf.base(id), base);
@@ -413,7 +413,7 @@ fn a_large_slot_leaves_whatever_the_limit_and_takes_its_region_along() {
     let left = shelf.left(leaving);
     assert_eq!(left, Left { bytes: 64 << 20, region: Some((base(1), region_bytes)) });
     assert_eq!(shelf.sums().regions, 1);
-    assert_eq!(shelf.add_region(base(3)), RegionId(0), "its number is used again");
+    assert_eq!(shelf.add_region(base(3)), Some(RegionId(0)), "its number is used again");
 }
 
 #[test]
