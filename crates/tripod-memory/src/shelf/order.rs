@@ -25,6 +25,14 @@ struct Node {
     right: u32,
 }
 
+/// Where a node hangs.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Root,
+    Left(u32),
+    Right(u32),
+}
+
 impl Order {
     pub(super) fn new() -> Self {
         Self { nodes: Vec::new(), root: NONE }
@@ -46,18 +54,40 @@ impl Order {
     pub(super) fn insert(&mut self, key: Key) {
         let (rank, oldest, region) = key;
         self.nodes[region as usize] = Node { rank, oldest, left: NONE, right: NONE };
-        let (before, after) = self.split(self.root, key);
-        let joined = self.join(before, region);
-        self.root = self.join(joined, after);
+        // It stands above the first whose priority is lower, and parts what is below.
+        let (place, mut at) = self.seek(key, |at| priority(at) < priority(region));
+        self.put(place, region);
+        let (mut before, mut after) = (Place::Left(region), Place::Right(region));
+        while at != NONE {
+            let Node { left, right, .. } = self.nodes[at as usize];
+            if self.key(at) < key {
+                self.put(before, at);
+                (before, at) = (Place::Right(at), right);
+            } else {
+                self.put(after, at);
+                (after, at) = (Place::Left(at), left);
+            }
+        }
+        self.put(before, NONE);
+        self.put(after, NONE);
     }
 
     /// Takes out a key that is there.
     pub(super) fn remove(&mut self, key: Key) {
-        let (rank, oldest, region) = key;
-        let (before, rest) = self.split(self.root, key);
-        let (taken, after) = self.split(rest, (rank, oldest, region + 1));
-        debug_assert_eq!(taken, region, "it is here, and alone");
-        self.root = self.join(before, after);
+        let (mut place, at) = self.seek(key, |at| at == key.2);
+        debug_assert_eq!(at, key.2, "it is here");
+        // What was below moves up, of two the one with the higher priority.
+        let Node { mut left, mut right, .. } = self.nodes[at as usize];
+        while left != NONE && right != NONE {
+            if priority(left) > priority(right) {
+                self.put(place, left);
+                (place, left) = (Place::Right(left), self.nodes[left as usize].right);
+            } else {
+                self.put(place, right);
+                (place, right) = (Place::Left(right), self.nodes[right as usize].left);
+            }
+        }
+        self.put(place, if left == NONE { right } else { left });
     }
 
     /// The first key of `rank` or a higher one.
@@ -80,35 +110,25 @@ impl Order {
         (node.rank, node.oldest, at)
     }
 
-    /// Parts the tree at `at` into what is before `key`, and what is at it or after.
-    fn split(&mut self, at: u32, key: Key) -> (u32, u32) {
-        if at == NONE {
-            return (NONE, NONE);
+    /// Goes from the root towards `key` until `is_there`, or there is nothing more; answers where that
+    /// is, and the node that is there.
+    fn seek(&self, key: Key, is_there: impl Fn(u32) -> bool) -> (Place, u32) {
+        let (mut place, mut at) = (Place::Root, self.root);
+        while at != NONE && !is_there(at) {
+            let Node { left, right, .. } = self.nodes[at as usize];
+            (place, at) = match self.key(at) < key {
+                true => (Place::Right(at), right),
+                false => (Place::Left(at), left),
+            };
         }
-        if self.key(at) < key {
-            let (before, after) = self.split(self.nodes[at as usize].right, key);
-            self.nodes[at as usize].right = before;
-            (at, after)
-        } else {
-            let (before, after) = self.split(self.nodes[at as usize].left, key);
-            self.nodes[at as usize].left = after;
-            (before, at)
-        }
+        (place, at)
     }
 
-    /// Joins two trees, the keys of one of which are before those of the other.
-    fn join(&mut self, before: u32, after: u32) -> u32 {
-        if before == NONE || after == NONE {
-            return if before == NONE { after } else { before };
-        }
-        if priority(before) > priority(after) {
-            let right = self.join(self.nodes[before as usize].right, after);
-            self.nodes[before as usize].right = right;
-            before
-        } else {
-            let left = self.join(before, self.nodes[after as usize].left);
-            self.nodes[after as usize].left = left;
-            after
+    fn put(&mut self, place: Place, node: u32) {
+        match place {
+            Place::Root => self.root = node,
+            Place::Left(above) => self.nodes[above as usize].left = node,
+            Place::Right(above) => self.nodes[above as usize].right = node,
         }
     }
 }
