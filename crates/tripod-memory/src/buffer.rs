@@ -458,7 +458,8 @@ pub enum AcquireError {
         /// The longest possible, in bytes.
         max_bytes: usize,
     },
-    /// The budget had room but the system did not; idle buffers have been given back before.
+    /// The budget had room but the system did not, or the heap that the manager's books are on; idle
+    /// buffers have been given back before.
     #[error("the system refused {needed_bytes} bytes for a buffer")]
     OutOfMemory {
         /// The buffer's capacity in bytes.
