@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use tripod_memory::{AllocationAccount, CountingAllocator, MemoryManager};
 
 use crate::collected_by_hand;
+use crate::refused_heap::Stingy;
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+static ALLOCATOR: CountingAllocator<Stingy> = CountingAllocator::over(Stingy);
 
 /// Wants to lie at the start of a page.
 #[repr(align(4096))]

@@ -31,6 +31,7 @@ mod pitfalls;
 mod pressure;
 mod random;
 mod refusals;
+mod refused_heap;
 mod reserve;
 mod residency;
 mod spill;

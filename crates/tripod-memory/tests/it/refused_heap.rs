@@ -1,11 +1,7 @@
-//! What becomes of buffers when the heap, from which the books are, refuses: in a program of its own,
-//! whose allocator does so on command.
-#![allow(unexpected_cfgs, reason = "`loom` is set by hand, with RUSTFLAGS, to run the model")]
+//! What becomes of buffers when the heap, from which the books are, refuses: the allocator of this
+//! program does so on command, to the thread that commands it.
 #![allow(unsafe_code, reason = "a global allocator is an unsafe trait")]
 #![allow(clippy::print_stdout, reason = "some figures are of interest as they are")]
-#![allow(clippy::unwrap_used, reason = "what a test does not expect ends it")]
-// Under loom the engine's lock works in a model only.
-#![cfg(not(loom))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -15,10 +11,8 @@ use std::time::{Duration, Instant};
 use tripod_memory::{AcquireError, Budget, Buffer, MemoryManager};
 
 /// The system's, of which each thread may have only so much.
-struct Stingy;
-
-#[global_allocator]
-static ALLOCATOR: Stingy = Stingy;
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stingy;
 
 thread_local! {
     /// How many allocations the thread may still make, and how many it has been refused.
