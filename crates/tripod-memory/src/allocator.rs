@@ -77,6 +77,20 @@ impl Budget {
     /// Makes an allocator whose memory comes from the pools and is charged to this budget.
     ///
     /// With the feature `allocator-api2`. Cheap to make and to clone; see [`PoolAllocator`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// use tripod_memory::allocator_api2::boxed::Box;
+    ///
+    /// let memory = MemoryManager::builder().build()?;
+    /// let tree = memory.budget("tree").limit_bytes(1 << 20).create()?;
+    /// let node = Box::new_in([0_u64; 100], tree.allocator());
+    /// assert_eq!(tree.used_bytes(), 896);
+    /// drop(node);
+    /// assert_eq!(tree.used_bytes(), 0);
+    /// # Ok::<(), std::boxed::Box<dyn std::error::Error>>(())
+    /// ```
     pub fn allocator(&self) -> PoolAllocator {
         PoolAllocator { budget: self.clone() }
     }
@@ -84,6 +98,15 @@ impl Budget {
 
 impl PoolAllocator {
     /// Returns the budget that the memory is charged to.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let index = memory.budget("index").create()?;
+    /// assert_eq!(index.allocator().budget().path(), "index");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn budget(&self) -> &Budget {
         &self.budget
     }

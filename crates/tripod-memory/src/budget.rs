@@ -157,6 +157,15 @@ impl Budget {
     }
 
     /// Returns the budget's own name; the root's is `root`.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let parse = memory.budget("ingest").create()?.budget("parse").create()?;
+    /// assert_eq!((parse.name(), memory.root().name()), ("parse", "root"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn name(&self) -> &str {
         &self.record.name
     }
@@ -164,11 +173,29 @@ impl Budget {
     /// Returns the names from below the root down to this budget, joined by `/`.
     ///
     /// Errors and the label `budget` of the metrics say this; the root's is `root`.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let parse = memory.budget("ingest").create()?.budget("parse").create()?;
+    /// assert_eq!((parse.path(), memory.root().path()), ("ingest/parse", "root"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn path(&self) -> &str {
         &self.record.path
     }
 
     /// Returns the limit in bytes; `u64::MAX` is unlimited.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let ingest = memory.budget("ingest").limit_bytes(1 << 20).create()?;
+    /// assert_eq!((ingest.limit_bytes(), memory.root().limit_bytes()), (1 << 20, u64::MAX));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn limit_bytes(&self) -> u64 {
         self.record.limit_bytes
     }
@@ -176,11 +203,34 @@ impl Budget {
     /// Returns the bytes that are reserved and handed out now through this budget and those below.
     ///
     /// Idle pooled buffers are not among them.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let ingest = memory.budget("ingest").create()?;
+    /// let parse = ingest.budget("parse").create()?;
+    /// let (buffer, reservation) = (ingest.acquire(4096)?, parse.try_reserve(1000)?);
+    /// assert_eq!((ingest.used_bytes(), parse.used_bytes()), (5096, 1000));
+    /// drop((buffer, reservation));
+    /// assert_eq!(ingest.used_bytes(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn used_bytes(&self) -> u64 {
         self.engine().node_bytes(self.record.node).0
     }
 
     /// Returns the most that [`used_bytes`](Self::used_bytes) has ever been.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let ingest = memory.budget("ingest").create()?;
+    /// drop(ingest.try_reserve(1000)?);
+    /// assert_eq!((ingest.used_bytes(), ingest.peak_bytes()), (0, 1000));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn peak_bytes(&self) -> u64 {
         self.engine().node_bytes(self.record.node).1
     }
@@ -252,6 +302,19 @@ impl Budget {
     /// # Errors
     /// [`ReserveError::Unsatisfiable`] if a budget on the path is smaller than `bytes`,
     /// [`ReserveError::WouldWait`] if it does not fit or is not next.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::{MemoryManager, ReserveError};
+    /// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+    /// let ingest = memory.budget("ingest").limit_bytes(600).create()?;
+    /// let reservation = ingest.try_reserve(400)?;
+    /// let refused = ingest.try_reserve(300).unwrap_err();
+    /// assert!(matches!(refused, ReserveError::WouldWait { free_bytes: 200, .. }));
+    /// drop(reservation);
+    /// assert_eq!(ingest.try_reserve(300)?.bytes(), 300);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn try_reserve(&self, bytes: u64) -> Result<Reservation, ReserveError> {
@@ -284,6 +347,17 @@ impl Budget {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let ingest = memory.budget("ingest").limit_bytes(8192).create()?;
+    /// let page = ingest.acquire(4096)?;
+    /// assert_eq!((page.len(), ingest.used_bytes()), (4096, 4096));
+    /// assert!(ingest.acquire(5000).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
@@ -298,6 +372,18 @@ impl Budget {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().budget_bytes(8192).build()?;
+    /// let ingest = memory.budget("ingest").create()?;
+    /// drop([ingest.acquire(4096)?, ingest.acquire(4096)?]);
+    /// // The two idle pages fill the budget. `acquire` gives them back to the system.
+    /// assert!(ingest.try_acquire(8192).is_err());
+    /// assert_eq!(ingest.acquire(8192)?.len(), 8192);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn try_acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
@@ -481,6 +567,15 @@ impl Budget {
 
 /// Describes a budget before it is created; comes from [`Budget::budget`] and
 /// [`MemoryManager::budget`](crate::MemoryManager::budget).
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::MemoryManager;
+/// let memory = MemoryManager::builder().build()?;
+/// let ingest = memory.budget("ingest").limit_bytes(1 << 20).create()?;
+/// assert_eq!((ingest.path(), ingest.limit_bytes()), ("ingest", 1 << 20));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a budget exists only once it is created"]
 pub struct BudgetBuilder {
@@ -491,6 +586,15 @@ pub struct BudgetBuilder {
 
 impl BudgetBuilder {
     /// Sets the limit in bytes; default: the parent's.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+    /// let (all, some) = (memory.budget("all"), memory.budget("some").limit_bytes(400));
+    /// assert_eq!((all.create()?.limit_bytes(), some.create()?.limit_bytes()), (1000, 400));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn limit_bytes(mut self, bytes: u64) -> Self {
         self.limit_bytes = Some(bytes);
         self
@@ -541,6 +645,20 @@ impl BudgetBuilder {
 }
 
 /// Why [`BudgetBuilder::create`] refused a budget.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{BudgetError, MemoryManager};
+/// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+/// let refused = memory.budget("a/b").create().unwrap_err();
+/// assert!(matches!(refused, BudgetError::InvalidName { .. }));
+/// let refused = memory.budget("cache").limit_bytes(2000).create().unwrap_err();
+/// assert_eq!(
+///     refused.to_string(),
+///     "budget `cache` has a limit of 2000 bytes, above the 1000 of `root`"
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BudgetError {

@@ -113,12 +113,32 @@ impl Buffer {
     }
 
     /// Returns the number of visible bytes: what was asked for, unless changed since.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let mut buffer = memory.acquire(1500)?;
+    /// assert_eq!(buffer.len(), 1500);
+    /// buffer.truncate(100);
+    /// assert_eq!(buffer.len(), 100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline(always)]
     pub fn len(&self) -> usize {
         (self.packed & LEN_MASK) as usize
     }
 
     /// Returns whether no bytes are visible.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// assert!(memory.acquire(0)?.is_empty());
+    /// assert!(!memory.acquire(1)?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -126,6 +146,16 @@ impl Buffer {
 
     /// Returns the bytes the buffer occupies and is charged as: its size class, or whole pages of
     /// 4 KiB above the largest class, or 0 if no bytes were asked for.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// assert_eq!(memory.acquire(1500)?.capacity(), 1536);
+    /// assert_eq!(memory.acquire((64 << 20) + 1)?.capacity(), (64 << 20) + 4096);
+    /// assert_eq!(memory.acquire(0)?.capacity(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn capacity(&self) -> usize {
         if self.slot == NOWHERE { 0 } else { mapping::header(self.slot).capacity }
     }
@@ -137,6 +167,18 @@ impl Buffer {
     }
 
     /// Shows no more than the first `len` bytes; longer than the buffer, it does nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let mut buffer = memory.acquire(1500)?;
+    /// buffer.truncate(2000);
+    /// assert_eq!(buffer.len(), 1500);
+    /// buffer.truncate(10);
+    /// assert_eq!((buffer.len(), buffer.capacity()), (10, 1536));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn truncate(&mut self, len: usize) {
         if len < self.len() {
             self.set_len(len);
@@ -144,6 +186,17 @@ impl Buffer {
     }
 
     /// Shows no bytes, so that what is appended next begins at the first. The capacity stays.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let mut buffer = memory.acquire(4096)?;
+    /// buffer.clear();
+    /// std::io::Write::write_all(&mut buffer, b"first")?;
+    /// assert_eq!(&buffer[..], b"first");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn clear(&mut self) {
         self.truncate(0);
     }
@@ -176,6 +229,18 @@ impl Buffer {
 
     /// Returns the bytes behind the visible ones, up to the capacity: initialised, and holding
     /// whatever was there. [`resize`](Self::resize) shows what was written to them.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let mut buffer = memory.acquire(1500)?;
+    /// assert_eq!(buffer.spare_capacity().len(), 36);
+    /// buffer.spare_capacity()[..4].copy_from_slice(b"tail");
+    /// buffer.resize(1504)?;
+    /// assert_eq!(&buffer[1500..], b"tail");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn spare_capacity(&mut self) -> &mut [u8] {
         let (len, room) = (self.len(), self.room());
         // SAFETY: the visible bytes are part of the slot.
@@ -323,6 +388,18 @@ fn give_back(slot: NonNull<u8>, packed: u64) {
 }
 
 /// Why [`Buffer::resize`] changed nothing.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::MemoryManager;
+/// let memory = MemoryManager::builder().build()?;
+/// let refused = memory.acquire(1500)?.resize(2000).unwrap_err();
+/// assert_eq!(
+///     refused.to_string(),
+///     "2000 bytes are more than the 1536 that the buffer has room for"
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResizeError {
@@ -337,6 +414,20 @@ pub enum ResizeError {
 }
 
 /// Why [`MemoryManager::acquire`](crate::MemoryManager::acquire) handed out no buffer.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{AcquireError, MemoryManager};
+/// let memory = MemoryManager::builder().budget_bytes(8192).build()?;
+/// let page = memory.acquire(4096)?;
+/// let refused = memory.acquire(8192).unwrap_err();
+/// assert!(matches!(refused, AcquireError::OverBudget { free_bytes: 4096, .. }));
+/// let refused = memory.acquire(10_000).unwrap_err();
+/// assert!(matches!(refused, AcquireError::Unsatisfiable { budget_bytes: 8192, .. }));
+/// let refused = memory.acquire(usize::MAX).unwrap_err();
+/// assert!(matches!(refused, AcquireError::TooLong { .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
@@ -370,7 +461,8 @@ pub enum AcquireError {
         /// The longest possible, in bytes.
         max_bytes: usize,
     },
-    /// The budget had room but the system did not; idle buffers have been given back before.
+    /// The budget had room but the system did not, or the heap that the manager's books are on; idle
+    /// buffers have been given back before.
     #[error("the system refused {needed_bytes} bytes for a buffer")]
     OutOfMemory {
         /// The buffer's capacity in bytes.

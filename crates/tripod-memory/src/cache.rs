@@ -19,6 +19,7 @@ use std::ptr::NonNull;
 use crate::classes::{CLASSES_MAX, NO_CLASS, SureClasses};
 use crate::depot::{BATCH_MAX, Batch};
 use crate::guard::{CREDITS, Guard, MAGAZINES, Revoked};
+use crate::heap::{self, Shared};
 use crate::layout::ClassLayout;
 use crate::ledger::{NodeId, ROOT};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -164,15 +165,26 @@ impl Counts {
 }
 
 impl Cache {
-    pub(crate) fn new(layouts: &[ClassLayout], sure: SureClasses) -> Self {
-        Self {
+    /// None if there is no memory for it.
+    pub(crate) fn new(layouts: &[ClassLayout], sure: SureClasses) -> Option<Shared<Self>> {
+        let mut has_room = true;
+        let mut slots = |class: usize| {
+            let count = layouts.get(class).map_or(0, |layout| limit_max(layout.size_bytes));
+            let slots = heap::slice(count, || AtomicPtr::new(std::ptr::null_mut()));
+            has_room &= slots.is_some();
+            slots.unwrap_or_default()
+        };
+        let magazine = |class| Magazine::new(layouts.get(class), slots(class));
+        let magazines = std::array::from_fn(magazine);
+        let cache = Self {
             guard: Guard::new(),
             sure,
             taken: std::array::from_fn(|_| AtomicU64::new(0)),
             classes: layouts.len(),
             credits: std::array::from_fn(|_| Credit::new()),
-            magazines: std::array::from_fn(|class| Magazine::new(layouts.get(class))),
-        }
+            magazines,
+        };
+        if has_room { Shared::new(cache) } else { None }
     }
 
     #[inline(always)]
@@ -590,7 +602,7 @@ impl MagazineAccess<'_> {
 }
 
 impl Magazine {
-    fn new(layout: Option<&ClassLayout>) -> Self {
+    fn new(layout: Option<&ClassLayout>, slots: Box<[AtomicPtr<u8>]>) -> Self {
         let size = layout.map_or(0, |layout| layout.size_bytes);
         Self {
             newest: AtomicPtr::new(std::ptr::null_mut()),
@@ -598,7 +610,7 @@ impl Magazine {
             limit: AtomicU32::new(limit_first(size) as u32),
             low: AtomicU32::new(0),
             exchanges: AtomicU32::new(0),
-            slots: (0..limit_max(size)).map(|_| AtomicPtr::new(std::ptr::null_mut())).collect(),
+            slots,
             acquires: AtomicU64::new(0),
             requested: AtomicU64::new(0),
             size,

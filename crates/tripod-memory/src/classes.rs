@@ -25,6 +25,17 @@ impl SureClasses {
 
 /// Why [`MemoryManagerBuilder::size_classes`](crate::MemoryManagerBuilder::size_classes) refused a
 /// list of sizes.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{MemoryManager, SizeClassError};
+/// let refused = MemoryManager::builder().size_classes([4096, 1024]).unwrap_err();
+/// assert!(matches!(refused, SizeClassError::NotAscending { index: 1, .. }));
+/// assert_eq!(
+///     refused.to_string(),
+///     "size class 1 has 1024 bytes, not more than the 4096 before it"
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SizeClassError {

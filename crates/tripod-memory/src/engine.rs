@@ -28,9 +28,10 @@ use std::time::Instant;
 use crate::budget::{BudgetError, Record};
 use crate::cache::{Cache, Counts};
 use crate::classes::{NO_CLASS, SizeClasses};
-use crate::depot::{Batch, Depot};
+use crate::depot::{BATCH_MAX, Batch, Depot};
 use crate::guard::MAGAZINES;
 use crate::header::Header;
+use crate::heap;
 use crate::layout::ClassLayout;
 use crate::leaks::{Leaks, OnLeak};
 use crate::ledger::{Charge, Ledger, NodeId, ROOT, Refusal, Ticket};
@@ -167,7 +168,7 @@ impl Engine {
                 shelves: layouts.iter().map(|layout| Shelf::new(*layout)).collect(),
                 large: large::LargeSums::default(),
                 empty_reservations: 0,
-                slots: Vec::new(),
+                slots: Vec::with_capacity(BATCH_MAX),
                 waiters: BTreeMap::new(),
                 records: vec![root],
                 children: BTreeMap::new(),
@@ -337,7 +338,7 @@ impl Engine {
         effort: Effort,
     ) -> Result<NonNull<u8>, Denied> {
         let needed = self.layouts[class].span_bytes as u64;
-        let mut is_first = false;
+        let mut is_miss = false;
         let mut state = self.lock();
         loop {
             let mut batch = state.take(class, wanted);
@@ -347,7 +348,7 @@ impl Engine {
                 if let Some(cache) = cache {
                     self.heed(cache, is_asked);
                 }
-                if is_first {
+                if is_miss {
                     self.meter.watch_class(&self.own, class);
                 }
                 return Ok(slot);
@@ -369,7 +370,7 @@ impl Engine {
             }
             state = match self.commit_charged(state, class) {
                 Ok(state) => {
-                    is_first |= state.misses[class] == 1;
+                    is_miss = true;
                     state
                 }
                 Err(state) => {
@@ -391,13 +392,15 @@ impl Engine {
         state = self.pay_for_miss(state, self.layouts[class].span_bytes as u64);
         if !state.shelves[class].has_vacant_span() {
             drop(state);
-            let mapped = self.map_or_trim(self.layouts[class].region_bytes);
+            let len = self.layouts[class].region_bytes;
+            let mapped = self.map_or_trim(len);
             state = self.lock();
-            let Some(base) = mapped else {
+            let added = mapped.map(|base| (base, state.shelves[class].add_region(base)));
+            let Some((base, Some(region))) = added else {
+                added.inspect(|(base, _)| mapping::unmap(*base, len));
                 state.ledger.uncommit(self.layouts[class].span_bytes as u64);
                 return Err(state);
             };
-            let region = state.shelves[class].add_region(base);
             let size = self.classes.size(class);
             mapping::begin(base, Header::new(self, region.0, size));
         }
@@ -427,7 +430,8 @@ impl Engine {
         };
         let placed = cache.with_magazine(class, |magazine| {
             let (depot, cells) = (self.depot(class), magazine.depot_cells());
-            let spilled = magazine.spill().filter(|batch| !depot.put(batch, cells));
+            let put = |batch: &Batch| depot.is_some_and(|depot| depot.put(batch, cells));
+            let spilled = magazine.spill().filter(|batch| !put(batch));
             // The collector may have lowered the limit since there was room.
             let is_kept = magazine.push(slot);
             if is_kept && spilled.is_none() {
@@ -452,8 +456,14 @@ impl Engine {
         self.finish(state);
     }
 
-    fn depot(&self, class: usize) -> &Depot {
-        self.depots[class].get_or_init(|| Box::new(Depot::new()))
+    /// None if there is none and no memory for one.
+    fn depot(&self, class: usize) -> Option<&Depot> {
+        let place = &self.depots[class];
+        if place.get().is_none() {
+            // Another thread may be the first; its depot is as good.
+            let _ = place.set(heap::boxed(Depot::new())?);
+        }
+        place.get().map(Box::as_ref)
     }
 
     pub(crate) fn discharge(&self, charge: Charge, node: NodeId, bytes: u64) {

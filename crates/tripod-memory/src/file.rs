@@ -19,6 +19,25 @@ use crate::manager::MemoryManager;
 use crate::sys::{self, PAGE_BYTES};
 
 /// Who sees what is written to a [mapped file](Budget::map_file).
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{MapError, MemoryManager, Sharing};
+/// let memory = MemoryManager::builder().build()?;
+/// let file = tempfile::tempfile()?;
+/// file.set_len(4096)?;
+/// let write_and_read = |sharing| -> Result<u8, MapError> {
+///     // SAFETY: nobody else knows this file.
+///     let mut mapped = unsafe { memory.map_file(&file, 0, 4096, sharing)? };
+///     mapped[0] = 7;
+///     drop(mapped);
+///     // SAFETY: as above.
+///     Ok(unsafe { memory.map_file(&file, 0, 4096, Sharing::Private)? }[0])
+/// };
+/// assert_eq!(write_and_read(Sharing::Private)?, 0);
+/// assert_eq!(write_and_read(Sharing::Shared)?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
     /// Only the buffer: each page written to becomes a copy. The file may be open for reading alone.
@@ -106,6 +125,18 @@ impl MemoryManager {
     ///
     /// # Errors
     /// See [`MapError`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::{MemoryManager, Sharing};
+    /// let memory = MemoryManager::builder().build()?;
+    /// let file = tempfile::tempfile()?;
+    /// file.set_len(100_000)?;
+    /// // SAFETY: nobody else knows this file.
+    /// let table = unsafe { memory.map_file(&file, 4096, 10_000, Sharing::Shared)? };
+    /// assert_eq!((table.len(), memory.stats().used_bytes), (10_000, 3 * 4096));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     pub unsafe fn map_file(
         &self,
@@ -164,6 +195,21 @@ fn check(file: &File, offset: u64, len: usize) -> Result<(), MapError> {
 }
 
 /// Why [`Budget::map_file`] mapped no file.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{MapError, MemoryManager, Sharing};
+/// let memory = MemoryManager::builder().build()?;
+/// let file = tempfile::tempfile()?;
+/// // SAFETY: nobody else knows this file.
+/// let refused = unsafe { memory.map_file(&file, 4096, 10, Sharing::Private) }.unwrap_err();
+/// assert!(matches!(refused, MapError::BeyondEnd { file_bytes: 0, .. }));
+/// assert_eq!(
+///     refused.to_string(),
+///     "10 bytes from byte 4096 on are not within the file, which has 0"
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MapError {

@@ -67,6 +67,21 @@ pub struct LeakReport {
 }
 
 /// What one line of code has asked for and is still held.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::MemoryManager;
+/// let memory = MemoryManager::builder().build()?;
+/// let buffers = memory.acquire_many(4096, 3)?;
+/// let report = memory.outstanding();
+/// if report.is_traced {
+///     let site = &report.sites[0];
+///     assert_eq!((site.buffers, site.buffer_bytes, site.reservations), (3, 12_288, 0));
+///     assert!(site.to_string().ends_with(": 3 buffers of 12288 bytes"));
+/// }
+/// # drop(buffers);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeakSite {
@@ -221,6 +236,17 @@ impl MemoryManager {
     ///
     /// In debug builds with the lines that asked for them; see [`LeakReport`], which has an example.
     /// [`on_leak`](crate::MemoryManagerBuilder::on_leak) has the same told when the manager ends.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let reservation = memory.try_reserve(1000)?;
+    /// assert_eq!(memory.outstanding().reserved_bytes, 1000);
+    /// drop(reservation);
+    /// assert!(memory.outstanding().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn outstanding(&self) -> LeakReport {
         self.root().engine().outstanding()
     }

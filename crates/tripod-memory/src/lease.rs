@@ -27,6 +27,18 @@ const LATE: Duration = Duration::from_millis(20);
 ///
 /// It is a name, not an owner: it can be copied, and sent to others. Once the lease is over it stands
 /// for nothing for good, also when the place of the lease has been taken by another.
+///
+/// # Examples
+/// ```
+/// # use std::time::Duration;
+/// # use tripod_memory::{LeaseId, MemoryManager};
+/// let memory = MemoryManager::builder().build()?;
+/// let id: LeaseId = memory.lease(1500, Duration::from_secs(60))?;
+/// let copy = id;
+/// memory.leased(copy, |bytes| bytes[0] = 7)?;
+/// assert_eq!(memory.leased(id, |bytes| bytes[0])?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseId {
     table: u32,
@@ -35,6 +47,20 @@ pub struct LeaseId {
 }
 
 /// Why there is no lease, or no access to it.
+///
+/// # Examples
+/// ```
+/// # use std::time::Duration;
+/// # use tripod_memory::{LeaseError, MemoryManager};
+/// let memory = MemoryManager::builder().build()?;
+/// assert_eq!(memory.lease(1500, Duration::ZERO), Err(LeaseError::ZeroTtl));
+/// let id = memory.lease(1500, Duration::from_secs(60))?;
+/// drop(memory.end_lease(id)?);
+/// assert_eq!(memory.leased(id, |_| ()), Err(LeaseError::Expired));
+/// let other = MemoryManager::builder().build()?;
+/// assert_eq!(other.leased(id, |_| ()), Err(LeaseError::OtherManager));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaseError {
@@ -278,24 +304,25 @@ impl Leases {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends those whose time is over until `is_over`; tells `leave` of each buffer before it goes.
-    /// Answers how many, and whether that were all.
+    /// Ends those whose time is over until `is_over`; tells `end` of each, with its buffer if nobody
+    /// works on it, before anybody can see that it is gone. Answers how many, and whether that were
+    /// all.
     pub(crate) fn expire(
         &self,
         now: Instant,
         is_over: &impl Fn() -> bool,
-        leave: impl Fn(&Buffer),
+        end: impl Fn(Option<&Buffer>),
     ) -> (u64, bool) {
         let mut ended = 0;
         loop {
             let mut state = self.lock();
             let Some(content) = state.table.expire(now) else { return (ended, true) };
             ended += 1;
+            end(content.as_ref());
             if let Some(buffer) = content {
                 let bytes = buffer.capacity() as u64;
                 self.leaving.fetch_add(1, Ordering::Relaxed);
                 self.leaving_bytes.fetch_add(bytes, Ordering::Relaxed);
-                leave(&buffer);
                 drop(state);
                 drop(buffer);
                 self.leaving.fetch_sub(1, Ordering::Relaxed);

@@ -52,6 +52,7 @@ mod engine;
 mod file;
 mod guard;
 mod header;
+mod heap;
 mod kept;
 mod layout;
 mod leaks;
@@ -62,6 +63,9 @@ mod manager;
 mod meter;
 mod object_pool;
 mod pressure;
+#[cfg(test)]
+#[path = "../tests/it/random.rs"]
+mod random;
 mod reserve;
 mod shelf;
 mod spill;

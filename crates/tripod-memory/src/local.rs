@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use crate::cache::Cache;
 use crate::engine::Engine;
+use crate::heap::Shared;
 
 /// The highest number of an engine that a table has an entry for. A handle has 8 bits for it. Miri, to
 /// which each engine is much work, comes above it soon.
@@ -65,24 +66,25 @@ pub(crate) fn with_cache<R>(entry: u8, work: impl FnOnce(&Cache) -> R) -> Option
 
 /// The calling thread's cache of `engine`, which is made if there is none.
 ///
-/// `None` if the engine is closed, or the thread is ending and its thread-local storage is gone.
-pub(crate) fn own(engine: &Engine) -> Option<Arc<Cache>> {
+/// `None` if the engine is closed, there is no memory for a cache, or the thread is ending and its
+/// thread-local storage is gone.
+pub(crate) fn own(engine: &Engine) -> Option<Shared<Cache>> {
     // In a model a thread has a cache if it asks for one: to try everything with it takes long.
     if cfg!(loom) { known(engine) } else { known_or_new(engine) }
 }
 
 /// Makes a cache for the calling thread of a model, as [`own`] does elsewhere.
 #[cfg(all(test, loom))]
-pub(crate) fn attach(engine: &Engine) -> Arc<Cache> {
+pub(crate) fn attach(engine: &Engine) -> Shared<Cache> {
     known_or_new(engine).expect("the engine is open")
 }
 
-fn known(engine: &Engine) -> Option<Arc<Cache>> {
+fn known(engine: &Engine) -> Option<Shared<Cache>> {
     let cache = OWNED.try_with(|owned| owned.try_borrow().ok()?.find(engine));
     cache.ok().flatten()
 }
 
-fn known_or_new(engine: &Engine) -> Option<Arc<Cache>> {
+fn known_or_new(engine: &Engine) -> Option<Shared<Cache>> {
     let mut ended = Vec::new();
     let cache = OWNED.try_with(|owned| {
         let mut owned = owned.try_borrow_mut().ok()?;
@@ -90,11 +92,15 @@ fn known_or_new(engine: &Engine) -> Option<Arc<Cache>> {
             return Some(known);
         }
         let owned = &mut owned.0;
+        owned.try_reserve(1).ok()?;
         let (engine, cache) = engine.register()?;
-        ended = owned.extract_if(.., |(engine, _)| engine.is_closed()).collect();
+        // Those it has no memory for are left for the next time.
+        ended.try_reserve(owned.len()).ok();
+        let room = ended.capacity();
+        ended.extend(owned.extract_if(.., |(engine, _)| engine.is_closed()).take(room));
         ended.iter().for_each(|(engine, _)| withdraw(engine));
         publish(&engine, &cache);
-        owned.push((engine, Arc::clone(&cache)));
+        owned.push((engine, cache.clone()));
         Some(cache)
     });
     // An engine may end here, and with it much else: not while the list is borrowed.
@@ -102,10 +108,10 @@ fn known_or_new(engine: &Engine) -> Option<Arc<Cache>> {
     cache.ok().flatten()
 }
 
-fn publish(engine: &Engine, cache: &Arc<Cache>) {
+fn publish(engine: &Engine, cache: &Shared<Cache>) {
     if engine.number() <= NUMBER_MAX {
         let entry = usize::from(entry(engine.number()));
-        TABLE.with(|table| table[entry].set(Arc::as_ptr(cache)));
+        TABLE.with(|table| table[entry].set(Shared::as_ptr(cache)));
     }
 }
 
@@ -116,12 +122,12 @@ fn withdraw(engine: &Engine) {
 }
 
 /// What the table leads to. Gives the caches back when the thread ends.
-struct Owned(Vec<(Arc<Engine>, Arc<Cache>)>);
+struct Owned(Vec<(Arc<Engine>, Shared<Cache>)>);
 
 impl Owned {
-    fn find(&self, engine: &Engine) -> Option<Arc<Cache>> {
+    fn find(&self, engine: &Engine) -> Option<Shared<Cache>> {
         let known = self.0.iter().find(|(known, _)| ptr::eq(&raw const **known, engine));
-        known.map(|(_, cache)| Arc::clone(cache))
+        known.map(|(_, cache)| cache.clone())
     }
 }
 

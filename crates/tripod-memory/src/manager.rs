@@ -38,6 +38,14 @@ pub struct MemoryManager {
 
 impl MemoryManager {
     /// Begins the description of a manager; see the builder's methods for the defaults.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().budget_bytes(256 << 20).build()?;
+    /// assert_eq!(memory.root().limit_bytes(), 256 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn builder() -> MemoryManagerBuilder {
         MemoryManagerBuilder {
             budget_bytes: u64::MAX,
@@ -83,6 +91,15 @@ impl MemoryManager {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let buffer = memory.try_acquire(1500)?;
+    /// assert_eq!((buffer.len(), buffer.capacity()), (1500, 1536));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn try_acquire(&self, len: usize) -> Result<Buffer, AcquireError> {
@@ -93,6 +110,15 @@ impl MemoryManager {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// memory.acquire(1500)?.fill(7);
+    /// assert!(memory.acquire_zeroed(1500)?.iter().all(|&byte| byte == 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn acquire_zeroed(&self, len: usize) -> Result<Buffer, AcquireError> {
         self.root.acquire_zeroed(len)
@@ -102,12 +128,34 @@ impl MemoryManager {
     ///
     /// # Errors
     /// See [`AcquireError`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let ring = memory.acquire_many(4096, 8)?;
+    /// assert_eq!((ring.len(), memory.stats().used_bytes), (8, 32_768));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn acquire_many(&self, len: usize, count: usize) -> Result<Vec<Buffer>, AcquireError> {
         self.root.acquire_many(len, count)
     }
 
     /// Reserves `bytes` of the root budget, and waits in line until they are free; see [`Reserve`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+    /// let reservation = memory.reserve(600).await?;
+    /// assert_eq!(memory.stats().reserved_bytes, 600);
+    /// # drop(reservation);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn reserve(&self, bytes: u64) -> Reserve {
         self.root.reserve(bytes)
@@ -117,6 +165,17 @@ impl MemoryManager {
     ///
     /// # Errors
     /// As [`Budget::try_reserve`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+    /// let reservation = memory.try_reserve(600)?;
+    /// assert!(memory.try_reserve(600).is_err());
+    /// drop(reservation);
+    /// assert!(memory.try_reserve(600).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub fn try_reserve(&self, bytes: u64) -> Result<Reservation, ReserveError> {
@@ -124,11 +183,31 @@ impl MemoryManager {
     }
 
     /// Begins the description of a budget below the root; see [`Budget::budget`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let cache = memory.budget("cache").limit_bytes(1 << 20).create()?;
+    /// assert!(cache.acquire(2 << 20).is_err());
+    /// assert!(memory.acquire(2 << 20).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn budget(&self, name: &str) -> BudgetBuilder {
         self.root.budget(name)
     }
 
     /// Returns the budget above all others.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let buffer = memory.acquire(4096)?;
+    /// assert_eq!((memory.root().path(), memory.root().used_bytes()), ("root", 4096));
+    /// # drop(buffer);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn root(&self) -> &Budget {
         &self.root
     }
@@ -217,6 +296,15 @@ impl MemoryManager {
     ///
     /// While there is one the pressure is looked at once a second, and as soon as a reservation has to
     /// wait. Without background collection only [`collect`](Self::collect) looks.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let pressure = memory.subscribe();
+    /// assert_eq!(pressure.current().limit_bytes, u64::MAX);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn subscribe(&self) -> PressureSubscription {
         self.root.engine().extras.watch.subscribe()
     }
@@ -246,6 +334,19 @@ impl MemoryManager {
     }
 
     /// Returns the counts and bytes of this moment; costs a lock and a look at every thread's counts.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// drop(memory.acquire(1500)?);
+    /// let buffer = memory.acquire(1500)?;
+    /// let stats = memory.stats();
+    /// assert_eq!((stats.hits, stats.misses, stats.requested_bytes), (1, 1, 3000));
+    /// assert_eq!((stats.used_bytes, stats.reserved_bytes), (1536, 0));
+    /// # drop(buffer);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> MemoryStats {
         let engine = self.root.engine();
         let sums = engine.sums();
@@ -272,6 +373,19 @@ impl MemoryManager {
     }
 
     /// Returns the same by size class, the smallest first, and last what is above the largest.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().size_classes([4096, 65_536])?.build()?;
+    /// let buffer = memory.acquire(5000)?;
+    /// let classes = memory.class_stats();
+    /// let sizes: Vec<_> = classes.iter().map(|class| class.size_bytes).collect();
+    /// assert_eq!(sizes, [4096, 65_536, 0]);
+    /// assert_eq!((classes[1].requested_bytes, classes[1].used_bytes), (5000, 65_536));
+    /// # drop(buffer);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn class_stats(&self) -> Vec<ClassStats> {
         let stats = |class: ClassSums| ClassStats {
             size_bytes: class.size,
@@ -290,6 +404,19 @@ impl MemoryManager {
 const TTL_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Describes a manager before it is built; comes from [`MemoryManager::builder`].
+///
+/// # Examples
+/// ```
+/// # use std::time::Duration;
+/// # use tripod_memory::MemoryManager;
+/// let memory = MemoryManager::builder()
+///     .budget_bytes(1 << 30)
+///     .ttl(Duration::from_secs(10))
+///     .background_collection(false)
+///     .build()?;
+/// assert_eq!(memory.stats().budget_bytes, 1 << 30);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a manager exists only once it is built"]
 pub struct MemoryManagerBuilder {
@@ -347,6 +474,17 @@ impl MemoryManagerBuilder {
     ///
     /// Two managers in one collector would add up in its counters, and so in their
     /// [`stats`](MemoryManager::stats), while its gauges show the younger one: give each its own.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let metrics = tripod_metrics::MetricsCollector::new();
+    /// let memory = MemoryManager::builder().metrics(&metrics).build()?;
+    /// drop(memory.acquire(4096)?);
+    /// let text = metrics.encode_text();
+    /// assert!(text.contains("tripod_memory_peak_bytes 4096\n"), "{text}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn metrics(mut self, metrics: &MetricsCollector) -> Self {
         self.metrics = Some(metrics.clone());
         self
@@ -397,6 +535,22 @@ impl MemoryManagerBuilder {
     /// It is one thread for all managers of the process, named `tripod-memory`. It sleeps while none of
     /// them has anything to look after. Without it, what [`collect`](MemoryManager::collect) does is
     /// done when that is called.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().background_collection(false).build()?;
+    /// drop(memory.acquire(4096)?);
+    /// let start = Instant::now();
+    /// memory.collect(start, Duration::from_millis(1));
+    /// assert_eq!(memory.stats().idle_bytes, 4096);
+    /// for eighth in 1..=8 {
+    ///     memory.collect(start + Duration::from_secs(30) / 8 * eighth, Duration::from_millis(1));
+    /// }
+    /// assert_eq!(memory.stats().idle_bytes, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn background_collection(mut self, is_wanted: bool) -> Self {
         self.is_collected_in_background = is_wanted;
         self
@@ -447,6 +601,13 @@ impl MemoryManagerBuilder {
     ///
     /// # Errors
     /// See [`BuildError`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// assert!(MemoryManager::builder().build().is_ok());
+    /// assert!(MemoryManager::builder().budget_bytes(0).build().is_err());
+    /// ```
     pub fn build(self) -> Result<MemoryManager, BuildError> {
         if self.budget_bytes == 0 {
             return Err(BuildError::ZeroBudget);
@@ -480,6 +641,14 @@ impl MemoryManagerBuilder {
 }
 
 /// Why [`MemoryManagerBuilder::build`] built no manager.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{BuildError, MemoryManager};
+/// let refused = MemoryManager::builder().budget_bytes(0).build().unwrap_err();
+/// assert!(matches!(refused, BuildError::ZeroBudget));
+/// assert_eq!(refused.to_string(), "memory budget is 0 bytes");
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {

@@ -13,32 +13,53 @@ use tripod_metrics::{
 };
 
 use crate::budget::Record;
+use crate::classes::CLASSES_MAX;
 use crate::engine::extras::Extras;
 use crate::engine::{ClassSums, Engine, Sums};
 
-/// The counters, and the families that budgets are added to.
+/// The counters, and the families that budgets and size classes are added to.
 #[derive(Debug)]
 pub(crate) struct Meter {
     acquires: Family<Counter>,
     /// Counted here, because a refusal for want of memory must not ask for some.
     refused: AtomicU64,
     pub(crate) waits: Counter,
+    pub(crate) expired_leases: Counter,
+    pub(crate) spilled_bytes: Counter,
     collections: Histogram,
     collected_bytes: Counter,
     bytes: Family<Gauge>,
     peak_bytes: Family<Gauge>,
-    budget_bytes: Family<Gauge>,
-    budget_used_bytes: Family<Gauge>,
-    budget_peak_bytes: Family<Gauge>,
+    budgets: Budgets,
+    classes: Classes,
+    extras: Besides,
+}
+
+/// With a series for each budget.
+#[derive(Debug)]
+struct Budgets {
+    limit_bytes: Family<Gauge>,
+    used_bytes: Family<Gauge>,
+    peak_bytes: Family<Gauge>,
     wait_seconds: Family<Histogram>,
-    class_acquires: Family<Counter>,
-    class_requested_bytes: Family<Counter>,
-    class_handed_out_bytes: Family<Counter>,
-    class_bytes: Family<Gauge>,
+}
+
+/// With series for each size class.
+#[derive(Debug)]
+struct Classes {
+    /// Which of them have their series, a bit each.
+    watched: [AtomicU64; (CLASSES_MAX + 1).div_ceil(64)],
+    acquires: Family<Counter>,
+    requested_bytes: Family<Counter>,
+    handed_out_bytes: Family<Counter>,
+    bytes: Family<Gauge>,
+}
+
+/// Of what the engine looks after besides memory.
+#[derive(Debug)]
+struct Besides {
     pressure: Family<Gauge>,
     leases: Family<Gauge>,
-    pub(crate) expired_leases: Counter,
-    pub(crate) spilled_bytes: Counter,
     panics: Family<Counter>,
     uncharged_bytes: Family<Gauge>,
 }
@@ -47,6 +68,16 @@ pub(crate) struct Meter {
 struct Families<'a>(&'a MetricsCollector);
 
 /// Why a collector did not take the manager's metrics.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{BuildError, MemoryManager, MeterError};
+/// let metrics = tripod_metrics::MetricsCollector::new();
+/// metrics.gauge("tripod_memory_bytes", "Something else.").register()?.with(&[])?.set(1.0);
+/// let refused = MemoryManager::builder().metrics(&metrics).build().unwrap_err();
+/// assert!(matches!(refused, BuildError::Metrics(MeterError::Register(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MeterError {
@@ -61,103 +92,43 @@ pub enum MeterError {
 impl Meter {
     pub(crate) fn new(metrics: &MetricsCollector) -> Result<Self, MeterError> {
         let families = Families(metrics);
-        let counter = |name, help, labels| families.counter(name, help, labels);
-        let gauge = |name, help, labels| families.gauge(name, help, labels);
-        let acquires = counter(
-            "tripod_memory_acquires_total",
-            "Buffers asked for, by what came of it.",
-            &["result"],
-        )?;
         Ok(Self {
+            acquires: families.counter(
+                "tripod_memory_acquires_total",
+                "Buffers asked for, by what came of it.",
+                &["result"],
+            )?,
             refused: AtomicU64::new(0),
-            acquires,
-            waits: counter(
+            waits: families.count(
                 "tripod_memory_reservation_waits_total",
                 "Requests for a reservation that had to wait in line.",
-                &[],
-            )?
-            .with(&[])?,
+            )?,
+            expired_leases: families.count(
+                "tripod_memory_expired_leases_total",
+                "Leases whose time was over, ended by a collection.",
+            )?,
+            spilled_bytes: families.count(
+                "tripod_memory_spilled_bytes_total",
+                "Bytes that spillers have said they gave back.",
+            )?,
             collections: families.collections()?,
-            collected_bytes: counter(
+            collected_bytes: families.count(
                 "tripod_memory_collected_bytes_total",
                 "Bytes given back to the system because they were idle for too long.",
-                &[],
-            )?
-            .with(&[])?,
-            bytes: gauge(
+            )?,
+            bytes: families.gauge(
                 "tripod_memory_bytes",
                 "Bytes reserved, handed out as buffers, and idle in pools.",
                 &["state"],
             )?,
-            peak_bytes: gauge(
+            peak_bytes: families.gauge(
                 "tripod_memory_peak_bytes",
                 "The most bytes that were ever reserved, handed out and idle together.",
                 &[],
             )?,
-            budget_bytes: gauge(
-                "tripod_memory_budget_bytes",
-                "Limit of a budget in bytes; absent if unlimited.",
-                &["budget"],
-            )?,
-            budget_used_bytes: gauge(
-                "tripod_memory_budget_used_bytes",
-                "Bytes reserved and handed out through a budget and those below it.",
-                &["budget"],
-            )?,
-            budget_peak_bytes: gauge(
-                "tripod_memory_budget_peak_bytes",
-                "The most bytes that were ever reserved and handed out through a budget.",
-                &["budget"],
-            )?,
-            wait_seconds: families.waits()?,
-            class_acquires: counter(
-                "tripod_memory_class_acquires_total",
-                "Buffers handed out, by size class and whether their memory was there already.",
-                &["size", "result"],
-            )?,
-            class_requested_bytes: counter(
-                "tripod_memory_class_requested_bytes_total",
-                "Bytes asked for, of all buffers handed out.",
-                &["size"],
-            )?,
-            class_handed_out_bytes: counter(
-                "tripod_memory_class_handed_out_bytes_total",
-                "Bytes of all buffers handed out, by capacity.",
-                &["size"],
-            )?,
-            class_bytes: gauge(
-                "tripod_memory_class_bytes",
-                "Bytes of a size class: used are handed out now, committed are held of the system.",
-                &["size", "state"],
-            )?,
-            pressure: gauge(
-                "tripod_memory_pressure",
-                "How short memory is: 0 none, 1 moderate, 2 critical.",
-                &[],
-            )?,
-            leases: gauge("tripod_memory_leases", "Leases that there are.", &[])?,
-            expired_leases: counter(
-                "tripod_memory_expired_leases_total",
-                "Leases whose time was over, ended by a collection.",
-                &[],
-            )?
-            .with(&[])?,
-            spilled_bytes: counter(
-                "tripod_memory_spilled_bytes_total",
-                "Bytes that spillers have said they gave back.",
-                &[],
-            )?
-            .with(&[])?,
-            panics: counter(
-                "tripod_memory_panics_total",
-                "Panics of spillers and of pooled objects, caught in a collection.",
-                &[],
-            )?,
-            uncharged_bytes: gauge(
-                "tripod_memory_uncharged_bytes",
-                "Bytes of followed accounts that their budgets had no room for.",
-                &[],
-            )?,
+            budgets: Budgets::new(&families)?,
+            classes: Classes::new(&families)?,
+            extras: Besides::new(&families)?,
         })
     }
 
@@ -207,18 +178,26 @@ impl Meter {
             let engine = Arc::downgrade(engine);
             family.observe(&[], move || Some(read(&engine.upgrade()?.extras)))
         };
-        observe(&self.pressure, |extras| f64::from(extras.watch.glance().level as u8))?;
-        observe(&self.leases, |extras| extras.leases.count() as f64)?;
-        observe(&self.uncharged_bytes, |extras| extras.accounts.uncharged_bytes() as f64)?;
+        observe(&self.extras.pressure, |extras| f64::from(extras.watch.glance().level as u8))?;
+        observe(&self.extras.leases, |extras| extras.leases.count() as f64)?;
+        observe(&self.extras.uncharged_bytes, |extras| extras.accounts.uncharged_bytes() as f64)?;
         let engine = Arc::downgrade(engine);
-        self.panics.observe(&[], move || Some(engine.upgrade()?.extras.panics()))
+        self.extras.panics.observe(&[], move || Some(engine.upgrade()?.extras.panics()))
     }
 
-    /// Lets the collector read a size class that has begun to be used. One that never is has no series.
-    #[cold]
+    /// Lets the collector read a size class that is used, if it does not yet. One that never is has no
+    /// series.
     pub(crate) fn watch_class(&self, engine: &Weak<Engine>, class: usize) {
-        // A series that somebody sets by hand elsewhere is missing here; a buffer is not refused for it.
-        drop(self.try_watch_class(engine, class));
+        let (word, bit) = (&self.classes.watched[class / 64], 1 << (class % 64));
+        // Only whether it is done, here and below.
+        if word.load(Ordering::Relaxed) & bit != 0 || !has_memory(SERIES_BYTES) {
+            return;
+        }
+        if word.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            // A series that somebody sets by hand elsewhere is missing here; a buffer is not refused
+            // for it.
+            drop(self.try_watch_class(engine, class));
+        }
     }
 
     fn try_watch_class(&self, engine: &Weak<Engine>, class: usize) -> Result<(), LabelError> {
@@ -232,14 +211,14 @@ impl Meter {
             family.observe(labels, read)
         };
         let hits = |sums: ClassSums| sums.counts.acquires.saturating_sub(sums.misses);
-        count(&self.class_acquires, &[&size, "hit"], hits)?;
-        count(&self.class_acquires, &[&size, "miss"], |sums| sums.misses)?;
-        count(&self.class_requested_bytes, &[&size], |sums| sums.counts.requested_bytes)?;
-        count(&self.class_handed_out_bytes, &[&size], |sums| sums.handed_out)?;
+        count(&self.classes.acquires, &[&size, "hit"], hits)?;
+        count(&self.classes.acquires, &[&size, "miss"], |sums| sums.misses)?;
+        count(&self.classes.requested_bytes, &[&size], |sums| sums.counts.requested_bytes)?;
+        count(&self.classes.handed_out_bytes, &[&size], |sums| sums.handed_out)?;
         let show = |state: &str, read: fn(ClassSums) -> u64| {
             let engine = engine.clone();
             let read = move || Some(read(engine.upgrade()?.class_sums_at(class)) as f64);
-            self.class_bytes.observe(&[&size, state], read)
+            self.classes.bytes.observe(&[&size, state], read)
         };
         show("used", |sums| sums.used)?;
         show("committed", |sums| sums.committed)
@@ -248,7 +227,7 @@ impl Meter {
     /// Counts a wait for room in the budget of `record`.
     pub(crate) fn waited(&self, record: &Record, time: Duration) {
         if record.waits.get().is_none()
-            && let Ok(waits) = self.wait_seconds.with(&[&record.path])
+            && let Ok(waits) = self.budgets.wait_seconds.with(&[&record.path])
         {
             record.waits.get_or_init(|| waits);
         }
@@ -264,15 +243,88 @@ impl Meter {
         record: &Arc<Record>,
     ) -> Result<(), LabelError> {
         let (alive, limit_bytes) = (Arc::downgrade(engine), record.limit_bytes);
-        self.budget_bytes.observe(&[&record.path], move || {
+        self.budgets.limit_bytes.observe(&[&record.path], move || {
             (alive.strong_count() > 0 && limit_bytes < u64::MAX).then_some(limit_bytes as f64)
         })?;
         let (engine, node): (Weak<Engine>, _) = (Arc::downgrade(engine), record.node);
         let peak_of = engine.clone();
-        self.budget_peak_bytes
+        self.budgets
+            .peak_bytes
             .observe(&[&record.path], move || Some(peak_of.upgrade()?.node_bytes(node).1 as f64))?;
-        self.budget_used_bytes
+        self.budgets
+            .used_bytes
             .observe(&[&record.path], move || Some(engine.upgrade()?.node_bytes(node).0 as f64))
+    }
+}
+
+impl Budgets {
+    fn new(families: &Families<'_>) -> Result<Self, RegisterError> {
+        let gauge = |name, help| families.gauge(name, help, &["budget"]);
+        Ok(Self {
+            limit_bytes: gauge(
+                "tripod_memory_budget_bytes",
+                "Limit of a budget in bytes; absent if unlimited.",
+            )?,
+            used_bytes: gauge(
+                "tripod_memory_budget_used_bytes",
+                "Bytes reserved and handed out through a budget and those below it.",
+            )?,
+            peak_bytes: gauge(
+                "tripod_memory_budget_peak_bytes",
+                "The most bytes that were ever reserved and handed out through a budget.",
+            )?,
+            wait_seconds: families.waits()?,
+        })
+    }
+}
+
+impl Classes {
+    fn new(families: &Families<'_>) -> Result<Self, RegisterError> {
+        Ok(Self {
+            watched: Default::default(),
+            acquires: families.counter(
+                "tripod_memory_class_acquires_total",
+                "Buffers handed out, by size class and whether their memory was there already.",
+                &["size", "result"],
+            )?,
+            requested_bytes: families.counter(
+                "tripod_memory_class_requested_bytes_total",
+                "Bytes asked for, of all buffers handed out.",
+                &["size"],
+            )?,
+            handed_out_bytes: families.counter(
+                "tripod_memory_class_handed_out_bytes_total",
+                "Bytes of all buffers handed out, by capacity.",
+                &["size"],
+            )?,
+            bytes: families.gauge(
+                "tripod_memory_class_bytes",
+                "Bytes of a size class: used are handed out now, committed are held of the system.",
+                &["size", "state"],
+            )?,
+        })
+    }
+}
+
+impl Besides {
+    fn new(families: &Families<'_>) -> Result<Self, RegisterError> {
+        let gauge = |name, help| families.gauge(name, help, &[]);
+        Ok(Self {
+            pressure: gauge(
+                "tripod_memory_pressure",
+                "How short memory is: 0 none, 1 moderate, 2 critical.",
+            )?,
+            leases: gauge("tripod_memory_leases", "Leases that there are.")?,
+            panics: families.counter(
+                "tripod_memory_panics_total",
+                "Panics of spillers and of pooled objects, caught in a collection.",
+                &[],
+            )?,
+            uncharged_bytes: gauge(
+                "tripod_memory_uncharged_bytes",
+                "Bytes of followed accounts that their budgets had no room for.",
+            )?,
+        })
     }
 }
 
@@ -295,6 +347,11 @@ impl Families<'_> {
         self.0.gauge(name, help).labels(labels.iter().copied()).register()
     }
 
+    /// A counter without labels.
+    fn count(&self, name: &str, help: &str) -> Result<Counter, MeterError> {
+        Ok(self.counter(name, help, &[])?.with(&[])?)
+    }
+
     fn collections(&self) -> Result<Histogram, MeterError> {
         let family = self.0.histogram(
             "tripod_memory_collection_seconds",
@@ -311,6 +368,19 @@ impl Families<'_> {
         );
         family.labels(["budget"]).buckets([1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0]).register()
     }
+}
+
+/// More than the series of a size class take.
+const SERIES_BYTES: usize = 64 << 10;
+
+/// Whether the heap has so many bytes at this moment. What a collector does cannot be refused memory,
+/// so whoever must not fail for a statistic asks before, and does without it as long as memory is out.
+fn has_memory(bytes: usize) -> bool {
+    let mut asked = Vec::<u8>::new();
+    let has_memory = asked.try_reserve_exact(bytes).is_ok();
+    // Else it may be taken for granted, as nobody uses it.
+    std::hint::black_box(&asked);
+    has_memory
 }
 
 /// Makes a number that is read in parts, and may seem to go back for a moment, one that never does.

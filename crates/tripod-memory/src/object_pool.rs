@@ -235,6 +235,15 @@ impl<T: Send + 'static> fmt::Debug for ObjectPool<T> {
 
 /// Describes a pool before it is built; comes from [`ObjectPool::builder`] and
 /// [`MemoryManager::object_pool`].
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::ObjectPool;
+/// let pool = ObjectPool::builder(Vec::<u8>::new).reset(Vec::clear).idle_max(2).build()?;
+/// pool.take().push(1);
+/// assert!(pool.take().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a pool exists only once it is built"]
 pub struct ObjectPoolBuilder<T> {
     make: Make<T>,
@@ -268,12 +277,33 @@ impl<T: Send + 'static> ObjectPoolBuilder<T> {
     /// Sets how long an object may be idle before it is dropped; default: 30 seconds.
     ///
     /// [`Duration::MAX`] keeps it for good.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tripod_memory::ObjectPool;
+    /// let pool = ObjectPool::builder(String::new).ttl(Duration::from_secs(5)).build()?;
+    /// drop(pool.take());
+    /// let start = Instant::now();
+    /// pool.collect(start, usize::MAX);
+    /// assert_eq!(pool.collect(start + Duration::from_secs(5), usize::MAX), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
     /// Sets how many objects may be idle; default: 1024. What comes back above that is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::ObjectPool;
+    /// let pool = ObjectPool::builder(String::new).idle_max(2).build()?;
+    /// drop([pool.take(), pool.take(), pool.take()]);
+    /// assert_eq!((pool.stats().idle, pool.stats().dropped), (2, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn idle_max(mut self, objects: usize) -> Self {
         self.idle_max = objects;
         self
@@ -319,6 +349,17 @@ impl<T> fmt::Debug for ObjectPoolBuilder<T> {
 }
 
 /// Why [`ObjectPoolBuilder::build`] refused a pool.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{ObjectPool, ObjectPoolError};
+/// let refused = ObjectPool::builder(String::new).idle_max(0).build().unwrap_err();
+/// assert_eq!(refused, ObjectPoolError::ZeroIdleMax);
+/// assert_eq!(
+///     refused.to_string(),
+///     "object pool may have 0 idle objects, so it could keep nothing"
+/// );
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ObjectPoolError {
@@ -331,6 +372,18 @@ pub enum ObjectPoolError {
 }
 
 /// What a pool says about itself; comes from [`ObjectPool::stats`].
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::ObjectPool;
+/// let pool = ObjectPool::builder(String::new).build()?;
+/// drop(pool.take());
+/// let taken = pool.take();
+/// let stats = pool.stats();
+/// assert_eq!((stats.hits, stats.misses, stats.idle, stats.out), (1, 1, 0, 1));
+/// # drop(taken);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObjectPoolStats {
@@ -371,6 +424,17 @@ impl ObjectPoolStats {
 }
 
 /// An object on loan from an [`ObjectPool`]; dropping it resets it and gives it back, on whatever thread.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::ObjectPool;
+/// let pool = ObjectPool::builder(Vec::<u32>::new).build()?;
+/// let mut numbers = pool.take();
+/// numbers.push(7);
+/// let sum = std::thread::spawn(move || numbers.iter().sum::<u32>()).join().unwrap();
+/// assert_eq!((sum, pool.stats().idle), (7, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Pooled<T: Send + 'static> {
     /// There until it is detached or dropped.
     object: Option<T>,

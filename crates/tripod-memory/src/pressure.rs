@@ -56,6 +56,12 @@ pub enum PressureLevel {
 
 impl PressureLevel {
     /// Returns the level's name: `none`, `moderate` or `critical`.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::PressureLevel;
+    /// assert_eq!(PressureLevel::Moderate.as_str(), "moderate");
+    /// ```
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -72,6 +78,20 @@ impl fmt::Display for PressureLevel {
 }
 
 /// The pressure at one moment, and what it was judged by.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{MemoryManager, PressureLevel, SystemMemory};
+/// let memory = MemoryManager::builder().budget_bytes(1000)
+///     # .system_memory(SystemMemory::at("/nothing/there"))
+///     .build()?;
+/// let reservation = memory.try_reserve(850)?;
+/// let pressure = memory.pressure();
+/// assert_eq!((pressure.level, pressure.waiting), (PressureLevel::Moderate, 0));
+/// assert_eq!((pressure.used_bytes, pressure.limit_bytes), (850, 1000));
+/// # drop(reservation);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Pressure {
@@ -89,6 +109,20 @@ pub struct Pressure {
 
 /// What the system says about memory; comes from [`SystemMemory::read`]. A value that the kernel does not
 /// give, or not in a form that is known, is `None`.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::SystemMemory;
+/// let root = tempfile::tempdir()?;
+/// std::fs::create_dir_all(root.path().join("proc/pressure"))?;
+/// std::fs::write(
+///     root.path().join("proc/pressure/memory"),
+///     "some avg10=12.50 avg60=3.00 avg300=0.50 total=77\n",
+/// )?;
+/// let readings = SystemMemory::at(root.path()).read();
+/// assert_eq!((readings.psi_some_avg10, readings.psi_full_avg10), (Some(12.5), None));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Readings {

@@ -36,6 +36,24 @@ use crate::sync::{AtomicU64, Ordering};
 ///
 /// # Panics
 /// If polled after it is ready.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::MemoryManager;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+/// let held = memory.reserve(800).await?;
+/// // The first in line is too large for what is free, and the second is not passed on before it.
+/// let (large, small) = tokio::join!(memory.reserve(900), async {
+///     let refused = memory.try_reserve(100).is_err();
+///     drop(held);
+///     refused
+/// });
+/// assert_eq!((large?.bytes(), small), (900, true));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a reservation is requested when the future is polled"]
 pub struct Reserve {
     budget: Budget,
@@ -189,11 +207,30 @@ impl Reservation {
     }
 
     /// Returns how many bytes are held now.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let reservation = memory.try_reserve(600)?;
+    /// reservation.shrink(100);
+    /// assert_eq!(reservation.bytes(), 500);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Returns the path of the budget it counts against.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let ingest = memory.budget("ingest").create()?;
+    /// assert_eq!(ingest.try_reserve(600)?.budget_path(), "ingest");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn budget_path(&self) -> &str {
         &self.record.path
     }
@@ -205,6 +242,19 @@ impl Reservation {
     /// # Errors
     /// [`ReserveError::WouldWait`] if they are not free, [`ReserveError::Unsatisfiable`] if the grown
     /// reservation would be larger than a budget on its path. It is unchanged then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::{MemoryManager, ReserveError};
+    /// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+    /// let (reservation, other) = (memory.try_reserve(600)?, memory.try_reserve(200)?);
+    /// reservation.try_grow(200)?;
+    /// let refused = reservation.try_grow(100).unwrap_err();
+    /// assert!(matches!(refused, ReserveError::WouldWait { free_bytes: 0, .. }));
+    /// assert_eq!(reservation.bytes(), 800);
+    /// # drop(other);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn try_grow(&self, bytes: u64) -> Result<(), ReserveError> {
         let grown = self.record.engine.try_grow(self.record.node, &self.bytes, bytes);
         self.renote();
@@ -237,6 +287,17 @@ impl Reservation {
     }
 
     /// Gives `bytes` back, or all that is held if that is less; returns how many went back.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let reservation = memory.try_reserve(600)?;
+    /// assert_eq!(reservation.shrink(400), 400);
+    /// assert_eq!(reservation.shrink(400), 200);
+    /// assert_eq!((reservation.bytes(), memory.stats().reserved_bytes), (0, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shrink(&self, bytes: u64) -> u64 {
         let shrunk = self.record.engine.shrink(self.record.node, &self.bytes, bytes);
         self.renote();
@@ -284,6 +345,21 @@ impl fmt::Debug for Reservation {
 }
 
 /// Why bytes were not reserved.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{MemoryManager, ReserveError};
+/// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+/// let refused = memory.try_reserve(2000).unwrap_err();
+/// assert!(matches!(refused, ReserveError::Unsatisfiable { budget_bytes: 1000, .. }));
+/// let reservation = memory.try_reserve(800)?;
+/// assert_eq!(
+///     memory.try_reserve(300).unwrap_err().to_string(),
+///     "300 bytes would wait: budget `root` has 200 free, 0 requests are in line"
+/// );
+/// # drop(reservation);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReserveError {

@@ -16,17 +16,17 @@
 //! regions with little in them, until they go. How full is rounded to 64 ranks. A take or a put
 //! costs a few words, whatever the number of regions; a leave costs a look at one region's spans.
 
-use std::collections::BTreeSet;
-
 use crate::{layout::ClassLayout, sys::Base};
 
 mod bits;
+mod order;
 mod ranks;
 mod region;
 #[cfg(test)]
 mod tests;
 
 use bits::Bits;
+use order::Order;
 use ranks::Ranks;
 use region::{Counts, Region, is_due};
 
@@ -53,7 +53,7 @@ pub(crate) struct Shelf {
     with_vacant: Ranks,
     /// `(rank, oldest stamp, region)` of regions with idle spans. The stamp may be lower than the
     /// truth; a look corrects it.
-    with_idle: BTreeSet<(u8, u32, u32)>,
+    with_idle: Order,
     collapsible: Bits,
     totals: Totals,
 }
@@ -102,7 +102,7 @@ impl Shelf {
             unused: Bits::default(),
             with_free: Ranks::new(),
             with_vacant: Ranks::new(),
-            with_idle: BTreeSet::new(),
+            with_idle: Order::new(),
             collapsible: Bits::default(),
             totals: Totals::default(),
         }
@@ -140,23 +140,34 @@ impl Shelf {
         true
     }
 
-    /// Takes over a mapping of [`ClassLayout::region_bytes`] at `base`, all of it vacant.
-    pub(crate) fn add_region(&mut self, base: Base) -> RegionId {
-        let region = Some(Region::new(base, &self.layout));
+    /// Takes over a mapping of [`ClassLayout::region_bytes`] at `base`, all of it vacant; none, and it
+    /// is still the caller's, if there is no memory for the books. Nothing else here needs any.
+    pub(crate) fn add_region(&mut self, base: Base) -> Option<RegionId> {
+        let region = Some(Region::new(base, &self.layout)?);
         let id = if let Some(id) = self.unused.first() {
             self.unused.remove(id);
             self.regions[id as usize] = region;
             id
         } else {
+            let count = u32::try_from(self.regions.len() + 1).expect("fewer than 2^32 regions");
+            if !self.make_room(count) {
+                return None;
+            }
             self.regions.push(region);
-            let count = u32::try_from(self.regions.len()).expect("fewer than 2^32 regions");
-            self.unused.grow(count);
-            self.collapsible.grow(count);
             count - 1
         };
         self.totals.regions += 1;
         self.refile(RegionId(id));
-        RegionId(id)
+        Some(RegionId(id))
+    }
+
+    fn make_room(&mut self, count: u32) -> bool {
+        self.regions.try_reserve(1).is_ok()
+            && self.unused.grow(count)
+            && self.collapsible.grow(count)
+            && self.with_free.make_room(count)
+            && self.with_vacant.make_room(count)
+            && self.with_idle.make_room(count)
     }
 
     /// Takes a slot back. `idle_since` is the time from which it is unused; a span is as young as
@@ -196,7 +207,7 @@ impl Shelf {
     fn emptiest_due(&self, idle_before: u32) -> Option<RegionId> {
         let mut from = 0;
         loop {
-            let &(rank, oldest, id) = self.with_idle.range((from, 0, 0)..).next()?;
+            let (rank, oldest, id) = self.with_idle.first_from(from)?;
             if is_due(oldest, idle_before) {
                 return Some(RegionId(id));
             }
@@ -305,7 +316,7 @@ impl Shelf {
         self.with_vacant.place(id, &mut filed.with_vacant, belongs.with_vacant);
         if filed.with_idle != belongs.with_idle {
             if let Some((rank, oldest)) = filed.with_idle {
-                self.with_idle.remove(&(rank, oldest, id));
+                self.with_idle.remove((rank, oldest, id));
             }
             if let Some((rank, oldest)) = belongs.with_idle {
                 self.with_idle.insert((rank, oldest, id));

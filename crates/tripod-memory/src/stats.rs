@@ -6,6 +6,19 @@ use std::time::Duration;
 ///
 /// Summed up over the threads as they go on, so a buffer that changes hands just then may be missed or
 /// seen twice; exact when nothing is under way.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::MemoryManager;
+/// let memory = MemoryManager::builder().budget_bytes(1 << 20).build()?;
+/// let reservation = memory.try_reserve(1000)?;
+/// drop(memory.acquire(4096)?);
+/// let stats = memory.stats();
+/// assert_eq!((stats.reserved_bytes, stats.used_bytes, stats.idle_bytes), (1000, 0, 4096));
+/// assert_eq!((stats.committed_bytes, stats.peak_bytes), (5096, 5096));
+/// # drop(reservation);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryStats {
@@ -50,6 +63,17 @@ pub struct MemoryStats {
 
 /// A budget's bytes at one moment, and the waits for it since it was created; comes from
 /// [`Budget::stats`](crate::Budget::stats).
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::MemoryManager;
+/// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+/// let reservation = memory.try_reserve(600)?;
+/// let stats = memory.root().stats();
+/// assert_eq!((stats.used_bytes, stats.peak_bytes, stats.limit_bytes), (600, 600, 1000));
+/// # drop(reservation);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BudgetStats {
@@ -68,6 +92,15 @@ pub struct BudgetStats {
 impl MemoryStats {
     /// Returns the share of handed-out buffers whose memory was there already, 0.0 to 1.0; 0.0 if
     /// there were none. Refused and empty buffers do not count.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// (0..4).try_for_each(|_| memory.acquire(4096).map(drop))?;
+    /// assert_eq!(memory.stats().hit_rate(), 0.75);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn hit_rate(&self) -> f64 {
         match self.hits + self.misses {
             0 => 0.0,
@@ -77,6 +110,18 @@ impl MemoryStats {
 
     /// Returns how many bytes are held of the system for each byte in use: 1.0 if nothing is idle,
     /// infinite if something is idle and nothing in use. Reservations do not count.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().build()?;
+    /// let (held, returned) = (memory.acquire(4096)?, memory.acquire(4096)?);
+    /// assert_eq!(memory.stats().fragmentation(), 1.0);
+    /// drop(returned);
+    /// assert_eq!(memory.stats().fragmentation(), 2.0);
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fragmentation(&self) -> f64 {
         match (self.used_bytes, self.idle_bytes) {
             (_, 0) => 1.0,
@@ -86,6 +131,19 @@ impl MemoryStats {
 }
 
 /// The buffers of one size class, since the manager was built and at one moment.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::MemoryManager;
+/// let memory = MemoryManager::builder().build()?;
+/// let buffer = memory.acquire(4000)?;
+/// let classes = memory.class_stats();
+/// let pages = classes.iter().find(|class| class.size_bytes == 4096).unwrap();
+/// assert_eq!((pages.requested_bytes, pages.handed_out_bytes), (4000, 4096));
+/// assert_eq!((pages.used_bytes, pages.committed_bytes), (4096, 4096));
+/// # drop(buffer);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClassStats {

@@ -11,7 +11,7 @@ use crate::{memory, metrics, scheduler};
 /// use tripod::{Error, MemoryManager, Priority};
 ///
 /// fn setup() -> Result<(), Error> {
-///     let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+///     let memory = MemoryManager::builder().size_classes([512])?.budget_bytes(1000).build()?;
 ///     let _held = memory.try_reserve(600)?;
 ///     let _priority: Priority = "urgent".parse()?;
 ///     Ok(())
@@ -33,6 +33,24 @@ pub enum Error {
     /// Memory could not be reserved.
     #[error(transparent)]
     Reserve(#[from] memory::ReserveError),
+    /// Sizes are no size classes.
+    #[error(transparent)]
+    SizeClass(#[from] memory::SizeClassError),
+    /// A buffer could not be made longer.
+    #[error(transparent)]
+    Resize(#[from] memory::ResizeError),
+    /// There is no lease, or no access to it.
+    #[error(transparent)]
+    Lease(#[from] memory::LeaseError),
+    /// A file could not be mapped.
+    #[error(transparent)]
+    Map(#[from] memory::MapError),
+    /// A pool of objects could not be built.
+    #[error(transparent)]
+    ObjectPool(#[from] memory::ObjectPoolError),
+    /// The pressure is no longer told.
+    #[error(transparent)]
+    Pressure(#[from] memory::PressureError),
     /// A metric could not be registered.
     #[error(transparent)]
     Register(#[from] metrics::RegisterError),

@@ -7,6 +7,13 @@
 //!
 //! Where it stops: it adds no behaviour to the legs. What holds for each is said there.
 //!
+//! # Features
+//! All are off by default, and each is passed on to the leg that has it:
+//! - `allocator-api2` adds [`Budget`]`::allocator` to [`memory`], with which collections that take an
+//!   allocator of that crate, `hashbrown`'s among them, live in pooled memory.
+//! - `facade`, `history`, `http`, `otlp`, `process`, `promql`, `remote-write`, `tokio` and `tracing` are
+//!   those of [`metrics`], whose front page says what each is.
+//!
 //! # Examples
 //! ```
 //! use std::num::NonZeroUsize;
@@ -27,6 +34,24 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![cfg_attr(
+    feature = "allocator-api2",
+    doc = r#"
+With `allocator-api2` a collection lives in pooled memory, under a budget:
+```
+use tripod::MemoryManager;
+use tripod::memory::allocator_api2::vec::Vec;
+
+let memory = MemoryManager::builder().build()?;
+let index = memory.budget("index").limit_bytes(64 << 10).create()?;
+let mut numbers = Vec::new_in(index.allocator());
+numbers.extend(0..1000_u64);
+assert_eq!(index.used_bytes(), 8192);
+# Ok::<(), tripod::Error>(())
+```
+"#
+)]
 
 mod error;
 

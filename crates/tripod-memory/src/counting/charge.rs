@@ -19,6 +19,18 @@ const ATTEMPTS: usize = 4;
 
 /// Keeps the bytes of an [`AllocationAccount`] reserved; comes from [`Budget::follow`]. Dropping it
 /// gives them back.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::{AllocationAccount, MemoryManager};
+/// static PARSER: AllocationAccount = AllocationAccount::new("parser");
+/// let memory = MemoryManager::builder().build()?;
+/// let charge = memory.budget("ingest").create()?.follow(&PARSER);
+/// assert_eq!((charge.account().name(), charge.budget_path()), ("parser", "ingest"));
+/// // Nothing is counted without a `CountingAllocator`.
+/// assert_eq!((charge.bytes(), charge.uncharged_bytes()), (0, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct AccountCharge {
     followed: Arc<Followed>,
 }
@@ -84,11 +96,39 @@ impl Budget {
 
 impl AccountCharge {
     /// Returns the account.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::{AllocationAccount, MemoryManager};
+    /// static PARSER: AllocationAccount = AllocationAccount::new("parser");
+    /// let memory = MemoryManager::builder().build()?;
+    /// assert!(std::ptr::eq(memory.root().follow(&PARSER).account(), &PARSER));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn account(&self) -> &'static AllocationAccount {
         self.followed.account
     }
 
     /// Returns how many bytes are reserved for it.
+    ///
+    /// # Examples
+    /// ```standalone_crate
+    /// # use tripod_memory::{AllocationAccount, CountingAllocator, MemoryManager};
+    /// #[global_allocator]
+    /// static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+    ///
+    /// static PARSER: AllocationAccount = AllocationAccount::new("parser");
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let scope = PARSER.enter();
+    ///     let words = vec![0_u64; 1000];
+    ///     drop(scope);
+    ///     let memory = MemoryManager::builder().build()?;
+    ///     assert_eq!(memory.root().follow(&PARSER).bytes(), 8000);
+    ///     # drop(words);
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.followed.reservation.bytes()
     }
@@ -110,6 +150,16 @@ impl AccountCharge {
     }
 
     /// Returns the path of the budget it counts against.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::{AllocationAccount, MemoryManager};
+    /// static PARSER: AllocationAccount = AllocationAccount::new("parser");
+    /// let memory = MemoryManager::builder().build()?;
+    /// let ingest = memory.budget("ingest").create()?;
+    /// assert_eq!(ingest.follow(&PARSER).budget_path(), "ingest");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn budget_path(&self) -> &str {
         self.followed.reservation.budget_path()
     }

@@ -22,6 +22,7 @@ use super::{Engine, State, mapping};
 use crate::cache::SeenNewest;
 use crate::depot::Seen;
 use crate::guard::{MAGAZINES, heavy_fence};
+use crate::heap;
 use crate::sync::MutexGuard;
 
 /// Ticks within one time to live.
@@ -152,8 +153,9 @@ impl Notes {
 }
 
 impl Lows {
-    pub(super) fn new(classes: usize) -> Self {
-        Self(vec![Low::default(); classes].into())
+    /// None if there is no memory for it.
+    pub(super) fn new(classes: usize) -> Option<Self> {
+        heap::slice(classes, Low::default).map(Self)
     }
 
     /// Notes what was lowest over the last `looks`; answers how many have not been needed in all of
@@ -225,8 +227,12 @@ impl Engine {
             let Some(depot) = depot.get().filter(|_| looks > 0) else { continue };
             let mut state = self.lock();
             let stale = state.collection.stale_stamp(&self.ttl, class, to);
-            let count = self.depots.len();
-            state.collection.depots.resize_with(count, Seen::default);
+            let seen = &mut state.collection.depots;
+            let missing = self.depots.len() - seen.len();
+            if seen.try_reserve(missing).is_err() {
+                return;
+            }
+            seen.resize_with(self.depots.len(), Seen::default);
             let mut seen = std::mem::take(&mut state.collection.depots[class]);
             depot.take_stale(&mut seen, looks, LOOKS as u32, |batch| {
                 batch.iter().for_each(|slot| state.put_idle_since(class, slot, stale));
@@ -331,7 +337,11 @@ impl State {
                     let unneeded = registered.lows.note(class, low, looks);
                     registered.cache.looked(class, unneeded > 0);
                     // A thread that owes more than this gives it up by itself, and is waited for.
-                    if unneeded > 0 && !registered.cache.guard.is_pending() {
+                    // Without memory for a note they stay a little longer.
+                    if unneeded > 0
+                        && !registered.cache.guard.is_pending()
+                        && found.try_reserve(1).is_ok()
+                    {
                         found.push((index, class, unneeded));
                     }
                 }

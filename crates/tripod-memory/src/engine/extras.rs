@@ -101,9 +101,11 @@ impl Engine {
         collected: &mut Collected,
     ) -> bool {
         let extras = &self.extras;
-        let (leases, all_leases) =
-            extras.leases.expire(now, is_over, |buffer| self.leaks.forget_buffer(buffer));
-        self.meter.expired_leases.add(leases);
+        let (leases, all_leases) = extras.leases.expire(now, is_over, |buffer| {
+            // Here, so that no lease is gone and not counted.
+            self.meter.expired_leases.inc();
+            buffer.into_iter().for_each(|buffer| self.leaks.forget_buffer(buffer));
+        });
         let (objects, all_objects) = extras.pools.collect(now, is_over);
         collected.leases += leases;
         collected.objects += objects;

@@ -55,11 +55,8 @@ impl Engine {
         state.large.count += 1;
         state.large.handed_out += bytes;
         state.count_large(len);
-        let is_first = state.misses[self.layouts.len()] == 1;
         drop(state);
-        if is_first {
-            self.meter.watch_class(&self.own, self.layouts.len());
-        }
+        self.meter.watch_class(&self.own, self.layouts.len());
         Ok(slot)
     }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::{Effort, Engine, State, Waiter, mapping};
 use crate::budget::Record;
 use crate::cache::Of;
+use crate::classes::CLASSES_MAX;
 use crate::guard::{CREDITS, MAGAZINES, heavy_fence};
 use crate::ledger::{Charge, ROOT, Refusal};
 use crate::shelf::Leaving;
@@ -305,15 +306,17 @@ impl State {
     /// that has most.
     fn choose_stale(&mut self, bytes: u64, before: u32) -> Option<Eviction> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(DISCARD_BYTES_MAX);
-        let mut filled: Vec<(u64, usize)> = Vec::new();
+        let mut filled = [(0, 0); CLASSES_MAX];
+        let mut count = 0;
         for (class, shelf) in self.shelves.iter().enumerate() {
             let reclaimable = shelf.sums().reclaimable_bytes;
             if reclaimable > 0 {
-                filled.push((reclaimable, class));
+                filled[count] = (reclaimable, class);
+                count += 1;
             }
         }
-        filled.sort_unstable_by(|one, other| other.cmp(one));
-        filled.into_iter().find_map(|(_, class)| {
+        filled[..count].sort_unstable_by(|one, other| other.cmp(one));
+        filled[..count].iter().find_map(|&(_, class)| {
             let leaving = self.shelves[class].leave(before, bytes)?;
             Some(Eviction { class, leaving })
         })

@@ -4,35 +4,37 @@ use std::sync::Arc;
 
 use super::{Engine, State, collect};
 use crate::cache::{Cache, Counts, Place};
+use crate::heap::Shared;
 use crate::local;
 
 /// A cache and what the collector has noted of it.
 #[derive(Debug)]
 pub(super) struct Registered {
-    pub(super) cache: Arc<Cache>,
+    pub(super) cache: Shared<Cache>,
     pub(super) lows: collect::Lows,
 }
 
 impl Engine {
-    /// Makes a cache for the calling thread; `None` if the engine is closed.
-    pub(crate) fn register(&self) -> Option<(Arc<Self>, Arc<Cache>)> {
+    /// Makes a cache for the calling thread; `None` if the engine is closed, or there is no memory for
+    /// it: then the thread does without, and tries again the next time it comes by.
+    pub(crate) fn register(&self) -> Option<(Arc<Self>, Shared<Cache>)> {
         let engine = self.own.upgrade()?;
-        let cache = Arc::new(Cache::new(&self.layouts, self.classes.sure().clone()));
+        let cache = Cache::new(&self.layouts, self.classes.sure().clone())?;
+        let lows = collect::Lows::new(self.layouts.len())?;
         let mut state = self.lock();
-        if state.is_closed {
+        if state.is_closed || state.caches.try_reserve(1).is_err() {
             return None;
         }
         cache.guard.restore(state.level);
-        let lows = collect::Lows::new(self.layouts.len());
-        state.caches.push(Registered { cache: Arc::clone(&cache), lows });
+        state.caches.push(Registered { cache: cache.clone(), lows });
         drop(state);
         Some((engine, cache))
     }
 
     /// Takes everything out of the cache of a thread that ends.
-    pub(crate) fn retire(&self, cache: &Arc<Cache>) {
+    pub(crate) fn retire(&self, cache: &Shared<Cache>) {
         let mut state = self.lock();
-        state.caches.retain(|registered| !Arc::ptr_eq(&registered.cache, cache));
+        state.caches.retain(|registered| !Shared::is_same(&registered.cache, cache));
         state.give_up(cache, u32::MAX);
         for class in 0..self.layouts.len() {
             let counts = cache.counts(class);
@@ -44,7 +46,7 @@ impl Engine {
     }
 
     /// The calling thread's cache, with the short way open unless something is revoked just now.
-    pub(super) fn own_cache(&self) -> Option<Arc<Cache>> {
+    pub(super) fn own_cache(&self) -> Option<Shared<Cache>> {
         let cache = local::own(self)?;
         if cache.guard.is_closed() {
             let _state = self.lock();

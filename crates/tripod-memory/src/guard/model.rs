@@ -142,7 +142,7 @@ fn two_reclaimers_and_the_thread_take_turns() {
 
 /// A cache with one class, and the slots that are neither in it nor in somebody's hands.
 struct Shared {
-    cache: Cache,
+    cache: crate::heap::Shared<Cache>,
     shelf: Mutex<Vec<usize>>,
 }
 
@@ -152,7 +152,7 @@ impl Shared {
     fn new(slots: usize) -> Arc<Self> {
         let classes = SizeClasses::new([SIZE]).unwrap();
         let layouts = [ClassLayout::of(SIZE)];
-        let cache = Cache::new(&layouts, classes.sure().clone());
+        let cache = Cache::new(&layouts, classes.sure().clone()).unwrap();
         (1..=slots).for_each(|slot| assert!(cache.release(0, address(slot), ROOT).outcome));
         Arc::new(Self { cache, shelf: Mutex::new(Vec::new()) })
     }
@@ -314,7 +314,7 @@ fn what_was_taken_before_is_forgotten() {
 
 /// A cache with credit, and the bytes that are free in the ledger.
 struct Account {
-    cache: Cache,
+    cache: crate::heap::Shared<Cache>,
     free: Mutex<u64>,
 }
 
@@ -369,7 +369,7 @@ fn check_bytes(restores: bool) {
     model.preemption_bound = Some(3);
     model.check(move || {
         let classes = SizeClasses::new([SIZE]).unwrap();
-        let cache = Cache::new(&[ClassLayout::of(SIZE)], classes.sure().clone());
+        let cache = Cache::new(&[ClassLayout::of(SIZE)], classes.sure().clone()).unwrap();
         assert!(!cache.open_credit(NODE, 2 * BYTES as u32).is_asked);
         let account = Arc::new(Account { cache, free: Mutex::new(0) });
         let reclaimer = thread::spawn({

@@ -36,7 +36,12 @@ fn insert<K: Hash + Eq>(notes: &mut Notes<K>, key: K, note: (Site, u64)) {
 fn remove<K: Hash + Eq>(notes: &mut Notes<K>, key: K) {
     notes.remove(&key);
     if notes.capacity() > 64 && notes.len() < notes.capacity() / 8 {
-        notes.shrink_to(notes.len() * 2);
+        let mut fewer = HashMap::new();
+        // `shrink_to` cannot be refused memory.
+        if fewer.try_reserve(notes.len() * 2).is_ok() {
+            fewer.extend(notes.drain());
+            *notes = fewer;
+        }
     }
 }
 

@@ -51,7 +51,7 @@ fn managers_beyond_the_table_work_and_end_like_others() {
     for (number, memory) in numbers().zip(&managers) {
         let own = own(memory.root().engine()).unwrap();
         let listed = with_cache(entry(number), ptr::from_ref);
-        let expected = (number <= NUMBER_MAX).then_some(Arc::as_ptr(&own));
+        let expected = (number <= NUMBER_MAX).then_some(Shared::as_ptr(&own));
         assert_eq!(listed, expected, "{number}");
     }
 }

@@ -142,6 +142,14 @@ impl PressureSubscription {
     }
 
     /// Returns what was published last; after the manager is gone, what it published at its end.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::MemoryManager;
+    /// let memory = MemoryManager::builder().budget_bytes(1000).build()?;
+    /// assert_eq!(memory.subscribe().current().limit_bytes, 1000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn current(&self) -> Pressure {
         self.board.lock().pressure
     }
@@ -155,6 +163,24 @@ impl PressureSubscription {
     ///
     /// # Errors
     /// [`PressureError::Ended`] if the manager is gone and there is no change left to tell of.
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::{Duration, Instant};
+    /// # use tripod_memory::{MemoryManager, PressureLevel, SystemMemory};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let memory = MemoryManager::builder().budget_bytes(1000)
+    ///     # .background_collection(false).system_memory(SystemMemory::at("/nothing/there"))
+    ///     .build()?;
+    /// let mut pressure = memory.subscribe();
+    /// let reservation = memory.try_reserve(990)?;
+    /// # memory.collect(Instant::now(), Duration::from_millis(1));
+    /// assert_eq!(pressure.changed().await?.level, PressureLevel::Critical);
+    /// # drop(reservation);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn changed(&mut self) -> Changed<'_> {
         Changed { subscription: self }
     }
@@ -221,6 +247,15 @@ impl Drop for Changed<'_> {
 }
 
 /// Why [`PressureSubscription::changed`] stopped waiting.
+///
+/// # Examples
+/// ```
+/// # use tripod_memory::PressureError;
+/// assert_eq!(
+///     PressureError::Ended.to_string(),
+///     "pressure is no longer told: its memory manager is gone"
+/// );
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PressureError {

@@ -49,6 +49,13 @@ struct Level {
 
 impl SystemMemory {
     /// Reads from this machine.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::SystemMemory;
+    /// let readings = SystemMemory::new().read();
+    /// assert!(readings.psi_some_avg10.is_none_or(|percent| (0.0..=100.0).contains(&percent)));
+    /// ```
     pub fn new() -> Self {
         Self::at("/")
     }
@@ -67,6 +74,13 @@ impl SystemMemory {
     }
 
     /// Reads everything now. What cannot be read is `None`; see [`Readings`].
+    ///
+    /// # Examples
+    /// ```
+    /// # use tripod_memory::{Readings, SystemMemory};
+    /// // Where the kernel says nothing, all is `None`.
+    /// assert_eq!(SystemMemory::at("/nothing/there").read(), Readings::default());
+    /// ```
     pub fn read(&mut self) -> Readings {
         let place = self.place();
         let group = place.as_ref().map(|place| place.levels().collect::<Vec<_>>());

@@ -18,20 +18,24 @@ const fn split(bit: u32) -> (usize, u32) {
 }
 
 impl Bits {
-    /// An empty set that can hold `0..capacity`.
-    pub(super) fn with_capacity(capacity: u32) -> Self {
+    /// An empty set that can hold `0..capacity`, if there is memory for it.
+    pub(super) fn with_capacity(capacity: u32) -> Option<Self> {
         let mut bits = Self::default();
-        bits.grow(capacity);
-        bits
+        bits.grow(capacity).then_some(bits)
     }
 
-    /// Makes room for `0..capacity`; never less than before.
-    pub(super) fn grow(&mut self, capacity: u32) {
+    /// Makes room for `0..capacity`, never less than before; false if there is no memory for it.
+    #[must_use]
+    pub(super) fn grow(&mut self, capacity: u32) -> bool {
         let words = capacity.div_ceil(64) as usize;
-        if words > self.words.len() {
+        let missing = |bits: &[u64], words: usize| words.saturating_sub(bits.len());
+        let has_room = self.words.try_reserve(missing(&self.words, words)).is_ok()
+            && self.summary.try_reserve(missing(&self.summary, words.div_ceil(64))).is_ok();
+        if has_room && words > self.words.len() {
             self.words.resize(words, 0);
             self.summary.resize(words.div_ceil(64), 0);
         }
+        has_room
     }
 
     pub(super) fn contains(&self, bit: u32) -> bool {
@@ -121,7 +125,7 @@ mod tests {
             steps in prop::collection::vec((0..4, 0..CAPACITY, 0..300_u32), 1..60),
             start in 0..CAPACITY + 100,
         ) {
-            let mut bits = Bits::with_capacity(CAPACITY);
+            let mut bits = Bits::with_capacity(CAPACITY).unwrap();
             let mut model = BTreeSet::new();
             for (verb, first, count) in steps {
                 let range = first..(first + count).min(CAPACITY);

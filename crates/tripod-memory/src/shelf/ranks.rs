@@ -23,11 +23,24 @@ pub(super) struct Ranks {
 }
 
 impl Ranks {
+    /// The ranks themselves are made with the first room, since most classes of most managers never
+    /// have a region.
     pub(super) fn new() -> Self {
-        Self { by_rank: vec![Bits::default(); RANKS], filled: 0 }
+        Self { by_rank: Vec::new(), filled: 0 }
     }
 
-    /// Moves `region` from where it is (`at`) to where it belongs; `None` is out of here.
+    /// Makes room for regions `0..count`; false if there is no memory for it.
+    #[must_use]
+    pub(super) fn make_room(&mut self, count: u32) -> bool {
+        if self.by_rank.try_reserve_exact(RANKS - self.by_rank.len()).is_err() {
+            return false;
+        }
+        self.by_rank.resize_with(RANKS, Bits::default);
+        self.by_rank.iter_mut().all(|members| members.grow(count))
+    }
+
+    /// Moves `region`, for which there is room, from where it is (`at`) to where it belongs; `None` is
+    /// out of here.
     pub(super) fn place(&mut self, region: u32, at: &mut Option<u8>, belongs: Option<u8>) {
         if *at == belongs {
             return;
@@ -41,7 +54,6 @@ impl Ranks {
         }
         if let Some(rank) = belongs {
             let members = &mut self.by_rank[usize::from(rank)];
-            members.grow(region + 1);
             members.insert(region);
             self.filled |= 1 << rank;
         }
@@ -77,6 +89,7 @@ mod tests {
     fn the_fullest_is_the_lowest_number_of_the_highest_rank() {
         let mut ranks = Ranks::new();
         let mut at = [None; 3];
+        assert!(ranks.make_room(3));
         for (region, rank) in [(0, 5), (1, 63), (2, 63)] {
             ranks.place(region, &mut at[region as usize], Some(rank));
         }

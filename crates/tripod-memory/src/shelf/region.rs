@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::{bits::Bits, ranks::rank};
-use crate::{layout::ClassLayout, sys::Base};
+use crate::{heap, layout::ClassLayout, sys::Base};
 
 #[derive(Debug)]
 pub(super) struct Region {
@@ -69,23 +69,23 @@ pub(super) fn is_due(stamp: u32, idle_before: u32) -> bool {
 }
 
 impl Region {
-    /// A region whose spans are all vacant.
-    pub(super) fn new(base: Base, layout: &ClassLayout) -> Self {
-        let mut vacant = Bits::with_capacity(layout.spans);
+    /// A region whose spans are all vacant, if there is memory for its books.
+    pub(super) fn new(base: Base, layout: &ClassLayout) -> Option<Self> {
+        let mut vacant = Bits::with_capacity(layout.spans)?;
         vacant.insert_all(0..layout.spans);
         let span = Span { stamp: 0, free: 0, state: State::Vacant };
-        Self {
+        Some(Self {
             base,
             counts: Counts { vacant_spans: layout.spans, ..Counts::default() },
             filed: Filed::default(),
             huge: false,
             oldest: 0,
-            free: Bits::with_capacity(layout.slots()),
+            free: Bits::with_capacity(layout.slots())?,
             vacant,
-            partial: Bits::with_capacity(layout.spans),
-            idle: Bits::with_capacity(layout.spans),
-            spans: vec![span; layout.spans as usize].into(),
-        }
+            partial: Bits::with_capacity(layout.spans)?,
+            idle: Bits::with_capacity(layout.spans)?,
+            spans: heap::slice(layout.spans as usize, || span)?,
+        })
     }
 
     /// Where this region belongs.

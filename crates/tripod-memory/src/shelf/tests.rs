@@ -8,6 +8,7 @@ use std::{
 use proptest::{prelude::*, sample::Index};
 
 use super::{ranks::rank, *};
+use crate::random::Random;
 use crate::sys::REGION_ALIGN;
 
 /// An address that nobody reads.
@@ -25,7 +26,7 @@ fn layout(spans: u32, slots_per_span: u32) -> ClassLayout {
 fn committed(layout: ClassLayout, regions: usize) -> Shelf {
     let mut shelf = Shelf::new(layout);
     for number in 1..=regions {
-        shelf.add_region(base(number));
+        shelf.add_region(base(number)).unwrap();
     }
     while shelf.commit() {}
     shelf
@@ -241,7 +242,7 @@ impl Pair {
     fn add(&mut self) {
         self.mapped += 1;
         let base = base(self.mapped);
-        let id = self.shelf.add_region(base);
+        let id = self.shelf.add_region(base).unwrap();
         let spans = vec![Span::Vacant; self.model.layout.spans as usize];
         assert!(self.model.regions.insert(id.0, (base, spans)).is_none(), "a used number");
         assert_eq!(self.shelf.base(id), base);
@@ -412,7 +413,7 @@ fn a_large_slot_leaves_whatever_the_limit_and_takes_its_region_along() {
     let left = shelf.left(leaving);
     assert_eq!(left, Left { bytes: 64 << 20, region: Some((base(1), region_bytes)) });
     assert_eq!(shelf.sums().regions, 1);
-    assert_eq!(shelf.add_region(base(3)), RegionId(0), "its number is used again");
+    assert_eq!(shelf.add_region(base(3)), Some(RegionId(0)), "its number is used again");
 }
 
 #[test]
@@ -446,14 +447,6 @@ fn young_regions_are_not_looked_at_for_old_spans() {
     assert_eq!(shelf.sums().reclaimable_bytes, 8 * 4096);
 }
 
-/// xorshift64: the same run each time.
-fn random(state: &mut u64) -> usize {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state as usize
-}
-
 const REGIONS: usize = 32;
 const SLOTS: usize = 128;
 const ROUNDS: usize = 200_000;
@@ -461,13 +454,13 @@ const ROUNDS: usize = 200_000;
 /// A burst fills all regions, 60 % come back, and from then on each take follows a put of a random
 /// slot. Says how many regions nothing is left in.
 fn drained(mut take: impl FnMut() -> Slot, mut put: impl FnMut(Slot)) -> usize {
-    let mut state = 0x9e37_79b9_7f4a_7c15;
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut out: Vec<Slot> = (0..REGIONS * SLOTS).map(|_| take()).collect();
     for _ in 0..REGIONS * SLOTS * 6 / 10 {
-        put(out.swap_remove(random(&mut state) % out.len()));
+        put(out.swap_remove(random.below(out.len() as u64) as usize));
     }
     for _ in 0..ROUNDS {
-        put(out.swap_remove(random(&mut state) % out.len()));
+        put(out.swap_remove(random.below(out.len() as u64) as usize));
         out.push(take());
     }
     let used: BTreeSet<RegionId> = out.iter().map(|slot| slot.region).collect();

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use tripod_memory::{AllocationAccount, CountingAllocator, MemoryManager};
 
 use crate::collected_by_hand;
+use crate::refused_heap::Stingy;
 
 #[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+static ALLOCATOR: CountingAllocator<Stingy> = CountingAllocator::over(Stingy);
 
 /// Wants to lie at the start of a page.
 #[repr(align(4096))]
@@ -189,4 +190,18 @@ fn the_background_follows_an_account_while_no_memory_is_pooled() {
     // It outlives the manager, and nobody follows any more.
     drop(bytes);
     assert_eq!(charge.bytes(), 5000);
+}
+
+#[test]
+fn what_the_compiler_sees_from_its_beginning_to_its_end_is_counted_as_well() {
+    // With link-time optimisation all of this is one function.
+    static ACCOUNT: AllocationAccount = AllocationAccount::new("in one function");
+    let _scope = ACCOUNT.enter();
+    let address = std::ptr::from_ref(&*Box::new(0_u8)).addr();
+    assert_ne!(std::hint::black_box(address), 0);
+    let mut bytes = Vec::<u8>::with_capacity(10);
+    bytes.reserve_exact(20);
+    assert_eq!((ACCOUNT.bytes(), ACCOUNT.allocations()), (20, 2));
+    drop(bytes);
+    assert_eq!(ACCOUNT.bytes(), 0);
 }

@@ -12,7 +12,7 @@ use tripod_memory::{AcquireError, BudgetError, BuildError, MemoryManager, Reserv
 
 use crate::manager;
 use crate::own_process::{alone, mapped_bytes, resident_at_once, touch};
-use crate::stress::Random;
+use crate::random::Random;
 
 const MIB: u64 = 1 << 20;
 
@@ -123,6 +123,47 @@ fn a_system_without_memory_is_an_error_and_later_forgotten() {
         for len in [4096, 64 << 10, 64 << 20, 512 << 20] {
             touch(&mut child.acquire(len).unwrap()[..4096]);
         }
+    });
+}
+
+/// Takes all that the heap has left, to the last few bytes.
+fn exhaust_heap(taken: &mut Vec<Vec<u8>>) {
+    let mut len = MIB as usize;
+    while len >= 16 {
+        let mut piece = Vec::new();
+        match piece.try_reserve_exact(len) {
+            Ok(()) if taken.len() < taken.capacity() => taken.push(piece),
+            Ok(()) => panic!("the heap has no end"),
+            Err(_) => len /= 2,
+        }
+    }
+}
+
+#[test]
+fn a_thread_whose_heap_is_exhausted_gets_an_error_and_later_a_buffer() {
+    alone("limits::a_thread_whose_heap_is_exhausted_gets_an_error_and_later_a_buffer", || {
+        let (memory, other) = (manager(1 << 30), manager(1 << 30));
+        let lens = [100, 4096, 70_000, 1 << 20, 65 << 20];
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // The system registers the end of a thread's caches with the first, and has no answer
+                // for when it cannot.
+                drop(other.acquire(64).unwrap());
+                let mut taken = Vec::with_capacity(1 << 16);
+                limit_address_space(mapped_bytes());
+                exhaust_heap(&mut taken);
+                let outcomes = lens.map(|len| memory.acquire(len).map(drop));
+                let in_vain = memory.try_reserve(1000).map(drop);
+                limit_address_space(u64::MAX);
+                drop(taken);
+                in_vain.unwrap();
+                for outcome in outcomes {
+                    assert!(matches!(outcome, Err(AcquireError::OutOfMemory { .. })));
+                }
+                lens.iter().for_each(|&len| drop(memory.acquire(len).unwrap()));
+            });
+        });
+        assert_eq!((memory.stats().used_bytes, memory.stats().refused), (0, lens.len() as u64));
     });
 }
 

@@ -13,7 +13,7 @@ use std::thread;
 use tripod_memory::{AcquireError, Budget, Buffer, MemoryManager};
 
 use crate::manager;
-use crate::stress::Random;
+use crate::random::Random;
 
 const LIMIT: u64 = 4 << 20;
 

@@ -1,6 +1,7 @@
 //! Memory that really goes back, as the page tables say and not as the manager does.
 //!
 //! Each in a process of its own. Time is passed in: none of these waits.
+#![allow(unsafe_code, reason = "processor time comes from the system")]
 #![allow(clippy::print_stdout, reason = "some figures are of interest as they are")]
 
 use std::sync::Barrier;
@@ -287,6 +288,61 @@ fn a_collection_goes_in_bounded_steps_however_much_is_idle() {
     }
     assert!(calls >= left / (2 * MIB), "{calls} steps for {left} bytes");
     assert!(clocked.idle() < MIB);
+}
+
+/// How much processor time `work` takes; what others do on the machine meanwhile does not count.
+fn processor_time(work: impl FnOnce()) -> Duration {
+    let now = || {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: there is room for the answer.
+        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    let before = now();
+    work();
+    now() - before
+}
+
+/// Collects buffers of `len` bytes, each of which was written to, for a whole time to live; answers
+/// how many steps that were and how long the longest took.
+fn longest_step(count: usize, len: usize) -> (u64, Duration) {
+    let mut clocked = Clocked::new(u64::MAX);
+    let take = |_| {
+        let mut buffer = clocked.memory.acquire(len).unwrap();
+        buffer[0] = 1;
+        buffer
+    };
+    drop((0..count).map(take).collect::<Vec<_>>());
+    assert!(clocked.idle() >= (count * len) as u64);
+    let (mut steps, mut longest) = (0, Duration::ZERO);
+    for _ in 0..9 {
+        clocked.now += TTL / 8;
+        let mut is_finished = false;
+        while !is_finished {
+            let collect = || clocked.memory.collect(clocked.now, Duration::ZERO).is_finished;
+            longest = longest.max(processor_time(|| is_finished = collect()));
+            steps += 1;
+        }
+    }
+    assert!(clocked.idle() < MIB, "{} bytes stay", clocked.idle());
+    (steps, longest)
+}
+
+#[test]
+fn no_step_takes_a_millisecond_with_a_million_idle_buffers() {
+    alone("residency::no_step_takes_a_millisecond_with_a_million_idle_buffers", || {
+        let (count, most) = match cfg!(debug_assertions) {
+            true => (100_000, Duration::from_millis(10)),
+            false => (1_000_000, Duration::from_millis(1)),
+        };
+        // The system has its bad moments; what is slow by itself is slow each time.
+        let mut rounds = (0..5).map(|_| longest_step(count, 256));
+        let found = rounds.find(|&(steps, longest)| {
+            println!("{count} buffers: {steps} steps, the longest took {longest:?}");
+            longest <= most
+        });
+        assert!(found.is_some(), "a step takes more than {most:?}");
+    });
 }
 
 #[test]

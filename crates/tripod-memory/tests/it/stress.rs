@@ -9,18 +9,7 @@ use std::time::{Duration, Instant};
 use tripod_memory::{Budget, Buffer, MemoryManager, Reservation, Reserve};
 
 use crate::manager;
-
-/// A small generator with a seed that failures print; quality does not matter here.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
+use crate::random::Random;
 
 struct Unpark(Thread, AtomicBool);
 
