@@ -40,11 +40,12 @@ const CREDITS_MAX: usize = 2;
 /// What a magazine may hold to begin with, in bytes, but for the newest.
 const FIRST_BYTES: usize = 128 << 10;
 
-/// A magazine may hold twice as many when it has exchanged this much since the collector's last look.
-const GROWTH_BYTES: u64 = 64 << 20;
+/// A magazine may hold twice as many when it has made so many exchanges since the collector's last
+/// look: where they are rare, what they cost does not count, and what it holds does.
+const GROWTH_EXCHANGES: u32 = 2048;
 
-/// What a depot may hold of a class that does not flow, in bytes, but one batch in any case.
-const DEPOT_BYTES: usize = 1 << 20;
+/// What a depot may hold of a class that does not flow, in bytes.
+const DEPOT_BYTES: usize = 256 << 10;
 
 /// How many buffers of `size` bytes a magazine may hold at most: so many that an exchange is rare
 /// where buffers flow from one thread to another all the time.
@@ -58,9 +59,9 @@ fn limit_max(size: usize) -> usize {
     }
 }
 
-/// How many it may hold to begin with: of large ones one, so that a thread keeps little.
+/// How many it may hold to begin with: of large ones none, so that a thread keeps little.
 fn limit_first(size: usize) -> usize {
-    (FIRST_BYTES / size.max(1)).clamp(1, 2 * BATCH_MAX).min(limit_max(size))
+    (FIRST_BYTES / size.max(1)).min(limit_max(size))
 }
 
 /// See the header.
@@ -576,7 +577,7 @@ impl MagazineAccess<'_> {
         let mut batch = Batch::new();
         self.magazine.take_older(self.magazine.batch(), |slot| batch.push(slot));
         self.magazine.exchanged();
-        Some(batch)
+        (batch.len() > 0).then_some(batch)
     }
 
     /// Notes that a batch came in.
@@ -589,7 +590,7 @@ impl MagazineAccess<'_> {
         if self.magazine.has_grown() {
             return usize::MAX;
         }
-        (DEPOT_BYTES / (self.magazine.size * self.magazine.batch()).max(1)).max(1)
+        DEPOT_BYTES / (self.magazine.size * self.magazine.batch()).max(1)
     }
 
     pub(crate) fn push(&self, slot: NonNull<u8>) -> bool {
@@ -624,7 +625,7 @@ impl Magazine {
     /// How many are exchanged at once.
     fn batch(&self) -> usize {
         let limit = self.limit.load(Ordering::Relaxed) as usize;
-        limit.div_ceil(2).min(BATCH_MAX)
+        limit.div_ceil(2).clamp(1, BATCH_MAX)
     }
 
     fn has_grown(&self) -> bool {
@@ -634,12 +635,11 @@ impl Magazine {
     /// Notes an exchange, and grows if there have been many.
     fn exchanged(&self) {
         let exchanges = self.exchanges.load(Ordering::Relaxed) + 1;
-        let bytes = u64::from(exchanges) * (self.batch() * self.size) as u64;
-        if bytes < GROWTH_BYTES {
+        if exchanges < GROWTH_EXCHANGES {
             return self.exchanges.store(exchanges, Ordering::Relaxed);
         }
         self.exchanges.store(0, Ordering::Relaxed);
-        let limit = 2 * self.limit.load(Ordering::Relaxed);
+        let limit = (2 * self.limit.load(Ordering::Relaxed)).max(1);
         self.limit.store(limit.min(self.slots.len() as u32), Ordering::Relaxed);
     }
 

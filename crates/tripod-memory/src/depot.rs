@@ -170,36 +170,21 @@ impl Depot {
         full.map(|cell| cell.held.load(Ordering::Relaxed) as usize).sum()
     }
 
-    /// Takes the batches that nobody has touched for `looks_max` looks, after `looks` more of them.
-    pub(crate) fn take_stale(
-        &self,
-        seen: &mut Seen,
-        looks: u32,
-        looks_max: u32,
-        mut take: impl FnMut(Batch),
-    ) {
+    /// Takes the batches that nobody has touched since the last call, which left `seen` behind.
+    pub(crate) fn take_stale(&self, seen: &mut Seen, mut take: impl FnMut(Batch)) {
         for (cell, seen) in self.cells.iter().zip(&mut seen.0) {
             let state = cell.state.load(Ordering::Relaxed);
-            if state & STATE != FULL || state != seen.state {
-                *seen = SeenCell { state, looks: 0 };
-                continue;
-            }
-            seen.looks = seen.looks.saturating_add(looks);
-            if seen.looks >= looks_max
+            if state & STATE == FULL
+                && state == *seen
                 && let Some(round) = cell.take(FULL)
             {
                 take(cell.empty(round));
             }
+            *seen = state;
         }
     }
 }
 
-/// What the cells of a depot were at the last look, and for how many looks.
+/// What the cells of a depot were at the last look.
 #[derive(Debug, Default)]
-pub(crate) struct Seen([SeenCell; CELLS]);
-
-#[derive(Debug, Default)]
-struct SeenCell {
-    state: u32,
-    looks: u32,
-}
+pub(crate) struct Seen([u32; CELLS]);

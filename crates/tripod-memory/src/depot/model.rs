@@ -137,13 +137,13 @@ fn a_batch_is_stale_or_taken_never_both() {
         let depot = Arc::new(Depot::new());
         assert!(depot.put(&batch([1, 2]), CELLS));
         let mut seen = Seen::default();
-        depot.take_stale(&mut seen, 1, 2, |_| unreachable!("it was not seen before"));
+        depot.take_stale(&mut seen, |_| unreachable!("it was not seen before"));
         let taker = thread::spawn({
             let depot = Arc::clone(&depot);
             move || depot.take().iter().flat_map(slots).collect::<Vec<_>>()
         });
         let mut found = Vec::new();
-        depot.take_stale(&mut seen, 2, 2, |batch| found.extend(slots(&batch)));
+        depot.take_stale(&mut seen, |batch| found.extend(slots(&batch)));
         found.extend(taker.join().unwrap());
         check_all(&depot, found, &[1, 2]);
     });

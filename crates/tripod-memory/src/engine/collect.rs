@@ -7,30 +7,29 @@
 //!
 //! | where | goes on to the shelf when | and to the system |
 //! |---|---|---|
-//! | magazine | the oldest, as many as were never needed in the last six looks | at once |
-//! | depot | a batch that nobody touched in the last six looks | at once |
-//! | shelf | | a span that has been free for six ticks |
+//! | magazine | the oldest, as many as were never needed since the last look | |
+//! | depot | a batch that nobody has touched since the last look | |
+//! | shelf | | a span that has been free for six ticks, those elsewhere included |
 //!
 //! A look comes with each tick, and idleness begins somewhere between two of them. So memory goes back
 //! between three quarters of its time to live and the whole of it after its last use, if
-//! collections come at least once a tick.
+//! collections come at least once a tick. What lies on a shelf is of use to all threads meanwhile, and
+//! goes back sooner if memory is needed elsewhere.
 
 use std::time::{Duration, Instant};
 
 use super::reclaim::{DISCARD_BYTES_MAX, Eviction};
 use super::{Engine, State, mapping};
-use crate::cache::SeenNewest;
 use crate::depot::Seen;
 use crate::guard::{MAGAZINES, heavy_fence};
-use crate::heap;
 use crate::sync::MutexGuard;
 
 /// Ticks within one time to live.
 const TICKS: u32 = 8;
 
-/// Looks in a row at which something has to be idle to go back. With the two ticks in which
-/// idleness may begin, and be noticed, they are one time to live.
-const LOOKS: usize = 6;
+/// Ticks for which something has to be idle to go back. With the two in which idleness may begin, and
+/// be noticed, they are one time to live.
+const IDLE_TICKS: u32 = 6;
 
 /// Caches that are looked at without releasing the lock.
 const CACHES_AT_ONCE: usize = 32;
@@ -56,16 +55,6 @@ pub(super) struct Notes {
     unfinished: Option<(Eviction, usize)>,
     /// Whether the background collector has nothing to do here.
     pub(super) is_at_rest: bool,
-}
-
-/// How few buffers were in each magazine of a cache, over the last looks.
-#[derive(Debug)]
-pub(super) struct Lows(Box<[Low]>);
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Low {
-    counts: [u8; LOOKS],
-    newest: SeenNewest,
 }
 
 /// What one collection did.
@@ -122,9 +111,15 @@ impl Ttl {
         to / each - from / each
     }
 
+    /// The stamp of what has not been needed for `looks`.
+    fn unneeded_since(&self, class: usize, tick: u32, looks: u32) -> u32 {
+        let each = (self.ticks[class] / TICKS).max(1);
+        tick.saturating_sub(looks.saturating_mul(each).saturating_add(1))
+    }
+
     /// A span with a stamp below this has been free for too long.
     fn idle_before(&self, class: usize, tick: u32) -> u32 {
-        tick.saturating_sub(self.ticks[class] / TICKS * LOOKS as u32)
+        tick.saturating_sub(self.ticks[class] / TICKS * IDLE_TICKS)
     }
 }
 
@@ -149,25 +144,6 @@ impl Notes {
     /// What the last step left, for whoever goes on with it.
     pub(super) fn take_unfinished(&mut self) -> Option<(Eviction, usize)> {
         self.unfinished.take()
-    }
-}
-
-impl Lows {
-    /// None if there is no memory for it.
-    pub(super) fn new(classes: usize) -> Option<Self> {
-        heap::slice(classes, Low::default).map(Self)
-    }
-
-    /// Notes what was lowest over the last `looks`; answers how many have not been needed in all of
-    /// them, and counts on their being taken out.
-    fn note(&mut self, class: usize, low: usize, looks: u32) -> usize {
-        let lows = &mut self.0[class].counts;
-        let looks = (looks as usize).min(LOOKS);
-        lows.rotate_left(looks);
-        lows[LOOKS - looks..].fill(u8::try_from(low).unwrap_or(u8::MAX));
-        let unneeded = lows.iter().copied().min().unwrap_or(0);
-        lows.iter_mut().for_each(|low| *low -= unneeded);
-        usize::from(unneeded)
     }
 }
 
@@ -226,7 +202,7 @@ impl Engine {
             let looks = self.ttl.looks(class, from, to);
             let Some(depot) = depot.get().filter(|_| looks > 0) else { continue };
             let mut state = self.lock();
-            let stale = state.collection.stale_stamp(&self.ttl, class, to);
+            let since = self.ttl.unneeded_since(class, to, looks);
             let seen = &mut state.collection.depots;
             let missing = self.depots.len() - seen.len();
             if seen.try_reserve(missing).is_err() {
@@ -234,8 +210,8 @@ impl Engine {
             }
             seen.resize_with(self.depots.len(), Seen::default);
             let mut seen = std::mem::take(&mut state.collection.depots[class]);
-            depot.take_stale(&mut seen, looks, LOOKS as u32, |batch| {
-                batch.iter().for_each(|slot| state.put_idle_since(class, slot, stale));
+            depot.take_stale(&mut seen, |batch| {
+                batch.iter().for_each(|slot| state.put_idle_since(class, slot, since));
             });
             state.collection.depots[class] = seen;
             self.finish(state);
@@ -316,13 +292,6 @@ impl Engine {
     }
 }
 
-impl Notes {
-    /// The stamp of what has been idle for its time to live elsewhere.
-    fn stale_stamp(&self, ttl: &Ttl, class: usize, tick: u32) -> u32 {
-        ttl.idle_before(class, tick).saturating_sub(1)
-    }
-}
-
 impl State {
     /// Takes what was not needed out of some caches, if their threads are not at work in them.
     fn take_unneeded(&mut self, ttl: &Ttl, caches: std::ops::Range<usize>, from: u32, to: u32) {
@@ -332,9 +301,8 @@ impl State {
             for class in 0..self.shelves.len() {
                 let looks = ttl.looks(class, from, to);
                 if looks > 0 {
-                    let newest = &mut registered.lows.0[class].newest;
-                    let low = registered.cache.take_low(class, newest);
-                    let unneeded = registered.lows.note(class, low, looks);
+                    let newest = &mut registered.newest[class];
+                    let unneeded = registered.cache.take_low(class, newest);
                     registered.cache.looked(class, unneeded > 0);
                     // A thread that owes more than this gives it up by itself, and is waited for.
                     // Without memory for a note they stay a little longer.
@@ -342,7 +310,8 @@ impl State {
                         && !registered.cache.guard.is_pending()
                         && found.try_reserve(1).is_ok()
                     {
-                        found.push((index, class, unneeded));
+                        let since = ttl.unneeded_since(class, to, looks);
+                        found.push((index, class, unneeded, since));
                     }
                 }
             }
@@ -358,9 +327,8 @@ impl State {
             let cache = self.caches[of_cache[0].0].cache.clone();
             // Whoever is at work there comes by again.
             if !cache.guard.is_busy() {
-                for &(_, class, unneeded) in of_cache {
-                    let stale = self.collection.stale_stamp(ttl, class, to);
-                    let put = |slot| self.put_idle_since(class, slot, stale);
+                for &(_, class, unneeded, since) in of_cache {
+                    let put = |slot| self.put_idle_since(class, slot, since);
                     cache.take_oldest(class, unneeded, put);
                 }
                 cache.guard.settle();

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{Engine, State, collect};
-use crate::cache::{Cache, Counts, Place};
-use crate::heap::Shared;
+use super::{Engine, State};
+use crate::cache::{Cache, Counts, Place, SeenNewest};
+use crate::heap::{self, Shared};
 use crate::local;
 
 /// A cache and what the collector has noted of it.
 #[derive(Debug)]
 pub(super) struct Registered {
     pub(super) cache: Shared<Cache>,
-    pub(super) lows: collect::Lows,
+    /// By class.
+    pub(super) newest: Box<[SeenNewest]>,
 }
 
 impl Engine {
@@ -20,13 +21,13 @@ impl Engine {
     pub(crate) fn register(&self) -> Option<(Arc<Self>, Shared<Cache>)> {
         let engine = self.own.upgrade()?;
         let cache = Cache::new(&self.layouts, self.classes.sure().clone())?;
-        let lows = collect::Lows::new(self.layouts.len())?;
+        let newest = heap::slice(self.layouts.len(), SeenNewest::default)?;
         let mut state = self.lock();
         if state.is_closed || state.caches.try_reserve(1).is_err() {
             return None;
         }
         cache.guard.restore(state.level);
-        state.caches.push(Registered { cache: cache.clone(), lows });
+        state.caches.push(Registered { cache: cache.clone(), newest });
         drop(state);
         Some((engine, cache))
     }
