@@ -42,7 +42,7 @@ const FIRST_BYTES: usize = 128 << 10;
 
 /// A magazine may hold twice as many when it has made so many exchanges since the collector's last
 /// look: where they are rare, what they cost does not count, and what it holds does.
-const GROWTH_EXCHANGES: u32 = 2048;
+const GROWTH_EXCHANGES: u32 = 128;
 
 /// What a depot may hold of a class that does not flow, in bytes.
 const DEPOT_BYTES: usize = 256 << 10;

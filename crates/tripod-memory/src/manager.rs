@@ -492,7 +492,7 @@ impl MemoryManagerBuilder {
 
     /// Sets how long memory may be idle before it goes back to the system; default: 30 s.
     ///
-    /// It goes back when three quarters of that to the whole of it have passed since its last use, and
+    /// It goes back when five eighths of that to the whole of it have passed since its last use, and
     /// sooner if somebody else needs new memory. Zero is refused: who wants to keep nothing calls
     /// [`trim`](MemoryManager::trim). [`Duration::MAX`] keeps it for good.
     ///

@@ -19,6 +19,7 @@
 use crate::{layout::ClassLayout, sys::Base};
 
 mod bits;
+mod lows;
 mod order;
 mod ranks;
 mod region;
@@ -26,6 +27,7 @@ mod region;
 mod tests;
 
 use bits::Bits;
+use lows::Lows;
 use order::Order;
 use ranks::Ranks;
 use region::{Counts, Region, is_due};
@@ -56,6 +58,7 @@ pub(crate) struct Shelf {
     with_idle: Order,
     collapsible: Bits,
     totals: Totals,
+    lows: Lows,
 }
 
 /// What a shelf holds. A span is committed, leaving or vacant, never two of them; what is charged
@@ -105,6 +108,7 @@ impl Shelf {
             with_idle: Order::new(),
             collapsible: Bits::default(),
             totals: Totals::default(),
+            lows: Lows::default(),
         }
     }
 
@@ -191,6 +195,7 @@ impl Shelf {
             let run = self
                 .change(region, |entry, layout| entry.leave(layout, idle_before, spans_max as u32));
             if let Some(run) = run {
+                self.lows.forget(run.len() as u32);
                 return Some(Leaving {
                     region,
                     first_span: run.start,
@@ -201,6 +206,16 @@ impl Shelf {
                 });
             }
         }
+    }
+
+    /// Begins a new interval, after one that was as long as `looks`.
+    pub(crate) fn look(&mut self, looks: u32) {
+        self.lows.look(looks, self.totals.idle_spans);
+    }
+
+    /// Bytes of the spans that were not needed over the last five looks, whichever they are.
+    pub(crate) fn unneeded_bytes(&self) -> usize {
+        self.lows.unneeded() as usize * self.layout.span_bytes
     }
 
     /// The first region by rank, then age, whose oldest idle span may be due.
@@ -303,6 +318,7 @@ impl Shelf {
         let before = region.counts;
         let result = change(region, &self.layout);
         self.totals.replace(&before, &region.counts);
+        self.lows.note(self.totals.idle_spans);
         self.refile(id);
         result
     }

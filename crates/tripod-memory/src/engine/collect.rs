@@ -9,16 +9,16 @@
 //! |---|---|---|
 //! | magazine | the oldest, as many as were never needed since the last look | |
 //! | depot | a batch that nobody has touched since the last look | |
-//! | shelf | | a span that has been free for six ticks, those elsewhere included |
+//! | shelf | | a span that has been free for six ticks, those elsewhere included; and as many as were free at every moment of the last five looks |
 //!
 //! A look comes with each tick, and idleness begins somewhere between two of them. So memory goes back
-//! between three quarters of its time to live and the whole of it after its last use, if
+//! between five eighths of its time to live and the whole of it after its last use, if
 //! collections come at least once a tick. What lies on a shelf is of use to all threads meanwhile, and
 //! goes back sooner if memory is needed elsewhere.
 
 use std::time::{Duration, Instant};
 
-use super::reclaim::{DISCARD_BYTES_MAX, Eviction};
+use super::reclaim::{ANY_AGE, DISCARD_BYTES_MAX, Eviction};
 use super::{Engine, State, mapping};
 use crate::depot::Seen;
 use crate::guard::{MAGAZINES, heavy_fence};
@@ -166,6 +166,7 @@ impl Engine {
     fn collect_idle(&self, now: Instant, is_over: &impl Fn() -> bool, collected: &mut Collected) {
         let from = self.advance(now);
         if let Some((from, to)) = from {
+            self.look_at_shelves(from, to);
             self.look_at_caches(from, to);
             self.look_at_depots(from, to);
         }
@@ -181,6 +182,16 @@ impl Engine {
         let (from, to) = (state.collection.tick, self.ttl.tick_at(now));
         state.collection.tick = to.max(from);
         (to > from).then_some((from, to))
+    }
+
+    fn look_at_shelves(&self, from: u32, to: u32) {
+        let mut state = self.lock();
+        for (class, shelf) in state.shelves.iter_mut().enumerate() {
+            let looks = self.ttl.looks(class, from, to);
+            if looks > 0 {
+                shelf.look(looks);
+            }
+        }
     }
 
     fn look_at_caches(&self, from: u32, to: u32) {
@@ -342,8 +353,17 @@ impl State {
             return Some(unfinished);
         }
         let tick = self.collection.tick;
-        let due = (0..self.shelves.len())
-            .find_map(|class| self.choose_of(class, ttl.idle_before(class, tick)))?;
+        let classes = 0..self.shelves.len();
+        let due = classes.clone().find_map(|class| {
+            self.choose_of(class, ttl.idle_before(class, tick), DISCARD_BYTES_MAX)
+        });
+        // Of those that are unneeded the emptiest regions have the most to give.
+        let due = due.or_else(|| {
+            classes.into_iter().find_map(|class| match self.shelves[class].unneeded_bytes() {
+                0 => None,
+                bytes => self.choose_of(class, ANY_AGE, bytes.min(DISCARD_BYTES_MAX)),
+            })
+        })?;
         Some((due, 0))
     }
 }

@@ -22,7 +22,7 @@ pub(super) const DISCARD_BYTES_MAX: usize = 2 << 20;
 const DEBT_BYTES: u64 = 256 << 10;
 
 /// Stamps of idle memory are less than this.
-const ANY_AGE: u32 = u32::MAX;
+pub(super) const ANY_AGE: u32 = u32::MAX;
 
 /// A run of spans that is on its way back to the system.
 #[derive(Debug)]
@@ -323,8 +323,13 @@ impl State {
     }
 
     /// As [`choose_eviction`](Self::choose_eviction), of one class.
-    pub(super) fn choose_of(&mut self, class: usize, idle_before: u32) -> Option<Eviction> {
-        let leaving = self.shelves[class].leave(idle_before, DISCARD_BYTES_MAX)?;
+    pub(super) fn choose_of(
+        &mut self,
+        class: usize,
+        idle_before: u32,
+        bytes: usize,
+    ) -> Option<Eviction> {
+        let leaving = self.shelves[class].leave(idle_before, bytes)?;
         Some(Eviction { class, leaving })
     }
 
