@@ -329,6 +329,7 @@ impl Budget {
         Ok(Reservation::granted(&self.record, bytes, leaks::site()))
     }
 
+    #[cold]
     #[inline(never)]
     fn reserve_older(&self, bytes: u64) -> Result<(), ReserveError> {
         let Record { entry, node, .. } = *self.record;
@@ -477,8 +478,10 @@ impl Budget {
         self.acquire_older(len, effort)
     }
 
-    /// The way with any budget.
+    /// The way with any budget. Cold, as all that is behind the short way: that is laid out without a
+    /// jump then.
     #[cfg_attr(debug_assertions, track_caller)]
+    #[cold]
     #[inline(never)]
     fn acquire_older(&self, len: usize, effort: Effort) -> Result<Buffer, AcquireError> {
         let record = &*self.record;

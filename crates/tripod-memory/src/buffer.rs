@@ -367,6 +367,7 @@ impl Buffer {
 }
 
 /// The way back for any buffer whose handle had these parts: as such they stay in registers.
+#[cold]
 #[inline(never)]
 fn give_back(slot: NonNull<u8>, packed: u64) {
     if slot == NOWHERE {

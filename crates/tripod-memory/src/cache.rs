@@ -203,7 +203,7 @@ impl Cache {
         len: usize,
         is_taken: impl FnOnce(Place) -> bool,
     ) -> Option<(NonNull<u8>, usize)> {
-        let class = self.sure.of(len);
+        let class = self.sure.of(len)?;
         let magazine = self.magazine(class);
         let slot = magazine.pop_newest()?;
         if !self.guard.is_open(MAGAZINES) && is_taken(Place::newest(class)) {

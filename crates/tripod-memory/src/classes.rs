@@ -15,11 +15,11 @@ pub(crate) struct SizeClasses {
 pub(crate) struct SureClasses([u8; STEPS]);
 
 impl SureClasses {
-    /// The class of `len` if its step tells, else [`NO_CLASS`].
+    /// The class of `len` if its step tells, else [`NO_CLASS`]; none of 0, and of what floats would take
+    /// for negative.
     #[inline(always)]
-    pub(crate) fn of(&self, len: usize) -> usize {
-        // 0, and what floats would take for negative.
-        if len.cast_signed() <= 0 { NO_CLASS } else { usize::from(self.0[step(len)]) }
+    pub(crate) fn of(&self, len: usize) -> Option<usize> {
+        (len.cast_signed() > 0).then(|| usize::from(self.0[step(len)]))
     }
 }
 
@@ -217,9 +217,9 @@ mod tests {
     fn check(classes: &SizeClasses, len: usize) {
         let expected = classes.sizes.iter().position(|&size| size >= len);
         assert_eq!(classes.class_of(len), expected, "{len} in {:?}", classes.sizes);
-        let sure = classes.sure.of(len);
-        let is_right = sure == NO_CLASS || len > 0 && Some(sure) == expected;
-        assert!(is_right, "{len} is surely of {sure} in {:?}", classes.sizes);
+        let sure = classes.sure.of(len).filter(|&class| class != NO_CLASS);
+        let is_right = sure.is_none() || sure == expected;
+        assert!(is_right, "{len} is surely of {sure:?} in {:?}", classes.sizes);
     }
 
     #[test]
@@ -252,12 +252,15 @@ mod tests {
                 .into_iter()
                 .filter(|&len| len <= largest)
             {
-                assert_eq!(Some(classes.sure.of(len)), classes.class_of(len), "{len}");
+                assert_eq!(classes.sure.of(len), classes.class_of(len), "{len}");
             }
         }
-        (1..5_000).for_each(|len| assert_eq!(Some(classes.sure.of(len)), classes.class_of(len)));
-        for len in [0, largest + 1, isize::MAX as usize, isize::MAX as usize + 1, usize::MAX] {
-            assert_eq!(classes.sure.of(len), NO_CLASS, "{len}");
+        (1..5_000).for_each(|len| assert_eq!(classes.sure.of(len), classes.class_of(len)));
+        for len in [largest + 1, isize::MAX as usize] {
+            assert_eq!(classes.sure.of(len), Some(NO_CLASS), "{len}");
+        }
+        for len in [0, isize::MAX as usize + 1, usize::MAX] {
+            assert_eq!(classes.sure.of(len), None, "{len}");
         }
     }
 }

@@ -319,6 +319,7 @@ impl Drop for Reservation {
 }
 
 /// The way back for bytes that the thread has no place for at hand.
+#[cold]
 #[inline(never)]
 fn give_back(record: &Record, bytes: u64) {
     let Record { engine, entry, node, .. } = *record;
