@@ -558,11 +558,8 @@ pub(crate) struct MagazineAccess<'a> {
 impl MagazineAccess<'_> {
     /// Adds what is in `batch`, as far as there is room; the rest stays in it.
     pub(crate) fn fill(&self, batch: &mut Batch) {
-        while !self.magazine.is_full()
-            && let Some(slot) = batch.pop()
-        {
-            if !self.magazine.push(slot) {
-                // The collector has lowered the limit since.
+        while let Some(slot) = batch.pop() {
+            if !self.magazine.push_older(slot.as_ptr()) {
                 batch.push(slot);
                 break;
             }

@@ -20,9 +20,9 @@ use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 #[cfg(all(test, loom))]
 mod model;
 
-/// The most buffers that are exchanged at once.
+/// The most buffers that are exchanged at once: a cell then fills whole lines of a cache.
 #[cfg(not(loom))]
-pub(crate) const BATCH_MAX: usize = 16;
+pub(crate) const BATCH_MAX: usize = 31;
 #[cfg(loom)]
 pub(crate) const BATCH_MAX: usize = 2;
 
