@@ -4,8 +4,6 @@
 //! and makes a change of place a matter of two bits. Among regions of one rank the lowest number
 //! goes first, so that traffic stays in the same ones.
 
-use super::bits::Bits;
-
 pub(super) const RANKS: usize = 64;
 
 /// How full a region is: 0 exactly if nothing is taken, 63 if nearly all or all is.
@@ -15,28 +13,36 @@ pub(super) fn rank(taken: u32, slots: u32) -> u8 {
 }
 
 /// Region numbers by rank; each is here once or not at all.
+///
+/// A row has one word for each rank, with the bits of 64 regions: 128 GiB of a class are a thousand
+/// rows, and the usual class has one. A set of its own for each rank took 9 KiB of every class.
 #[derive(Clone, Debug)]
 pub(super) struct Ranks {
-    by_rank: Vec<Bits>,
-    /// Bit `r` is set exactly if `by_rank[r]` has members.
+    rows: Vec<[u64; RANKS]>,
+    /// Members by rank.
+    counts: [u32; RANKS],
+    /// Bit `r` is set exactly if `counts[r]` is not 0.
     filled: u64,
 }
 
+const fn split(region: u32) -> (usize, u64) {
+    ((region / u64::BITS) as usize, 1 << (region % u64::BITS))
+}
+
 impl Ranks {
-    /// The ranks themselves are made with the first room, since most classes of most managers never
-    /// have a region.
     pub(super) fn new() -> Self {
-        Self { by_rank: Vec::new(), filled: 0 }
+        Self { rows: Vec::new(), counts: [0; RANKS], filled: 0 }
     }
 
     /// Makes room for regions `0..count`; false if there is no memory for it.
     #[must_use]
     pub(super) fn make_room(&mut self, count: u32) -> bool {
-        if self.by_rank.try_reserve_exact(RANKS - self.by_rank.len()).is_err() {
+        let rows = count.div_ceil(u64::BITS) as usize;
+        if self.rows.try_reserve(rows.saturating_sub(self.rows.len())).is_err() {
             return false;
         }
-        self.by_rank.resize_with(RANKS, Bits::default);
-        self.by_rank.iter_mut().all(|members| members.grow(count))
+        self.rows.resize(rows.max(self.rows.len()), [0; RANKS]);
+        true
     }
 
     /// Moves `region`, for which there is room, from where it is (`at`) to where it belongs; `None` is
@@ -45,16 +51,17 @@ impl Ranks {
         if *at == belongs {
             return;
         }
+        let (row, bit) = split(region);
         if let Some(rank) = *at {
-            let members = &mut self.by_rank[usize::from(rank)];
-            members.remove(region);
-            if members.first().is_none() {
+            self.rows[row][usize::from(rank)] &= !bit;
+            self.counts[usize::from(rank)] -= 1;
+            if self.counts[usize::from(rank)] == 0 {
                 self.filled &= !(1 << rank);
             }
         }
         if let Some(rank) = belongs {
-            let members = &mut self.by_rank[usize::from(rank)];
-            members.insert(region);
+            self.rows[row][usize::from(rank)] |= bit;
+            self.counts[usize::from(rank)] += 1;
             self.filled |= 1 << rank;
         }
         *at = belongs;
@@ -66,8 +73,9 @@ impl Ranks {
 
     /// The lowest region of the highest rank that has any.
     pub(super) fn fullest(&self) -> Option<u32> {
-        let rank = self.filled.checked_ilog2()?;
-        self.by_rank[rank as usize].first()
+        let rank = self.filled.checked_ilog2()? as usize;
+        let row = self.rows.iter().position(|row| row[rank] != 0)?;
+        Some(row as u32 * u64::BITS + self.rows[row][rank].trailing_zeros())
     }
 }
 
