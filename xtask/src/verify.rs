@@ -1,7 +1,8 @@
 //! `cargo xtask verify`: what is too slow, or needs too much, to hold before every change.
 //!
 //! Miri on the unit tests of the modules with unsafe code, ThreadSanitizer on those with threads,
-//! AddressSanitizer on all tests of the memory leg, the loom models, and each fuzz target for some time. All of them always run, so that one round shows
+//! AddressSanitizer on all tests of the memory leg, those tests once more with optimisation, the loom
+//! models, and each fuzz target for some time. All of them always run, so that one round shows
 //! everything. What needs a tool that is not there is skipped, says which, and is no failure: the
 //! tools come with a nightly compiler, which this project does not pin.
 
@@ -27,7 +28,20 @@ const MIRI_TESTS: [(&str, &[&str]); 2] = [
     ("tripod-metrics", &["cells::", "series::cache", "series::expiry", "series::text"]),
     (
         "tripod-memory",
-        &["buffer::", "counting::", "header::", "local::", "reserve::", "shelf::", "sys::"],
+        &[
+            "buffer::",
+            "counting::",
+            "header::",
+            "heap::",
+            "lease::",
+            "local::",
+            "pressure::",
+            "reserve::",
+            "shelf::",
+            "spill::",
+            "sys::",
+            "turn::",
+        ],
     ),
 ];
 
@@ -68,6 +82,7 @@ pub(crate) fn run(root: &Path, words: &[&str]) -> Result<ExitCode, TaskError> {
             .map(|(package, targets, tests)| thread_sanitizer(package, targets, tests)),
     );
     checks.push(address_sanitizer("tripod-memory"));
+    checks.push(optimised("tripod-memory"));
     checks.push(loom("tripod-memory", "::model::"));
     checks.push(loom("tripod-metrics", "cells::model"));
     let targets = fuzz_targets(root)?;
@@ -143,6 +158,20 @@ fn address_sanitizer(package: &str) -> Check {
         tool: Some((nightly(&["--version"]), "rustup toolchain install nightly")),
         variables: vec![("RUSTFLAGS", "-Zsanitizer=address")],
         command: nightly(&command),
+    }
+}
+
+/// What the optimiser makes of it: the numbers of some tests are larger there, and it has its own idea
+/// of what unsafe code may do.
+fn optimised(package: &str) -> Check {
+    let package_flag = format!("--package={package}");
+    let command = ["test", &package_flag, "--all-features", "--release", "--locked", "--test=it"];
+    let command = std::iter::once(cargo_program()).chain(command.map(str::to_owned));
+    Check {
+        name: format!("tests of {package}, optimised"),
+        tool: None,
+        variables: Vec::new(),
+        command: command.collect(),
     }
 }
 
