@@ -154,9 +154,14 @@ fn results_that_cannot_be_written_are_a_failure() {
 #[test]
 fn a_run_without_a_folder_for_temporary_files_ends_with_an_error() {
     let bench = Bench::new();
-    // The first needs the whole budget, which the held output of the others would be in the way of.
+    // The first needs the whole budget, which the held output of the others is in the way of. It
+    // waits for all of that (but once, should it be stopped and run again), then grows, and keeps
+    // what it has however late that is seen.
+    let fifo = bench.fifo();
     let program = format!(
-        "if [ {{}} = 1 ]; then {} 61; else head -c 60000 /dev/zero; fi",
+        "if [ {{}} = 1 ]; then [ -e ready ] || head -n 49 0<>'{0}' > /dev/null; : > ready; \
+         {1} 61 1000; else head -c 60000 /dev/zero; echo x > '{0}'; fi",
+        fifo.display(),
         crate::harness::hog().display()
     );
     let arguments = ["-k", "--mem", "64M", "-j", "2", "--task-mem", "8M", &program];
@@ -170,7 +175,8 @@ fn a_run_without_a_folder_for_temporary_files_ends_with_an_error() {
         .unwrap();
     let output = wait(child);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("/nonexistent"), "{}", stderr(&output));
+    let text = stderr(&output);
+    assert!(text.contains("cannot keep output in /nonexistent: "), "{text}");
 }
 
 #[test]
