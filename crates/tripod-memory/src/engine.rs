@@ -53,6 +53,9 @@ mod reclaim;
 mod registry;
 mod reservations;
 mod sums;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;
 
 pub use collect::Collected;
 pub(crate) use collect::Ttl;
@@ -313,10 +316,10 @@ impl Engine {
             // It was a batch of a larger magazine, if something is left.
             (batch.len() > 0).then(|| self.put_batch(class, &batch))
         });
-        if let Some(Some(state)) = filled.outcome {
-            self.finish(state);
+        match filled.outcome {
+            Some(Some(state)) => self.finish_asked(state, cache, filled.is_asked),
+            _ => self.heed(cache, filled.is_asked),
         }
-        self.heed(cache, filled.is_asked);
     }
 
     /// Puts a batch on the shelf; the caller finishes the change. Done while the thread is at work in
@@ -344,9 +347,9 @@ impl Engine {
             let mut batch = state.take(class, wanted);
             if let Some(slot) = batch.pop() {
                 let is_asked = state.stash(cache, class, batch);
-                self.finish(state);
-                if let Some(cache) = cache {
-                    self.heed(cache, is_asked);
+                match cache {
+                    Some(cache) => self.finish_asked(state, cache, is_asked),
+                    None => self.finish(state),
                 }
                 if is_miss {
                     self.meter.watch_class(&self.own, class);
@@ -443,11 +446,13 @@ impl Engine {
             Some(state)
         });
         match placed.outcome {
-            Some(None) => {}
-            Some(Some(state)) => self.finish(state),
-            None => self.shelve_one(class, slot),
+            Some(Some(state)) => self.finish_asked(state, &cache, placed.is_asked),
+            Some(None) => self.heed(&cache, placed.is_asked),
+            None => {
+                self.heed(&cache, placed.is_asked);
+                self.shelve_one(class, slot);
+            }
         }
-        self.heed(&cache, placed.is_asked);
     }
 
     fn shelve_one(&self, class: usize, slot: NonNull<u8>) {

@@ -215,7 +215,7 @@ fn wake_all(wakers: impl Iterator<Item = Waker>) -> Option<Box<dyn Any + Send>> 
 impl State {
     /// Revokes and restores what the line and those at work call for; answers whether magazines are
     /// revoked.
-    fn adjust_level(&mut self) -> bool {
+    pub(super) fn adjust_level(&mut self) -> bool {
         let level = self.wanted_level();
         let more = level & !self.level;
         self.level = level;

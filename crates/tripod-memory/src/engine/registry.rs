@@ -6,6 +6,7 @@ use super::{Engine, State};
 use crate::cache::{Cache, Counts, Place, SeenNewest};
 use crate::heap::{self, Shared};
 use crate::local;
+use crate::sync::MutexGuard;
 
 /// A cache and what the collector has noted of it.
 #[derive(Debug)]
@@ -75,8 +76,19 @@ impl Engine {
 
     #[cold]
     fn give_up_what_is_revoked(&self, cache: &Cache) {
-        let mut state = self.lock();
-        if cache.guard.is_pending() {
+        self.finish_asked(self.lock(), cache, true);
+    }
+
+    /// Ends a change that the thread made while it was at work in its cache, and does first what it was
+    /// asked for: the wakers that are called at the end may ask for memory in their turn, and wait for
+    /// every thread that owes something.
+    pub(super) fn finish_asked<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        cache: &Cache,
+        is_asked: bool,
+    ) {
+        if is_asked && cache.guard.is_pending() {
             state.give_up(cache, cache.guard.revoked());
             cache.guard.settle();
             cache.open(None);
