@@ -313,15 +313,16 @@ impl Drop for Reservation {
         let is_left =
             local::with_cache(record.entry, |cache| cache.unreserve_last(record.node, bytes));
         if is_left != Some(true) {
-            give_back(record, bytes);
+            give_back(self.record, bytes);
         }
     }
 }
 
-/// The way back for bytes that the thread has no place for at hand.
+/// The way back for bytes that the thread has no place for at hand. Not by reference: the record may
+/// be gone at the end.
 #[cold]
 #[inline(never)]
-fn give_back(record: &Record, bytes: u64) {
+fn give_back(record: KeptRecord, bytes: u64) {
     let Record { engine, entry, node, .. } = *record;
     let attempt = local::with_cache(entry, |cache| {
         let attempt = cache.unreserve(node, bytes);
