@@ -550,7 +550,7 @@ impl State {
         self.put_idle_since(class, slot, self.collection.tick());
     }
 
-    fn put_idle_since(&mut self, class: usize, slot: NonNull<u8>, tick: u32) {
+    fn put_idle_since(&mut self, class: usize, slot: NonNull<u8>, tick: u64) {
         let shelf = &mut self.shelves[class];
         let region = RegionId(mapping::header(slot).region);
         let offset = slot.addr().get() - shelf.base(region).get().addr().get();

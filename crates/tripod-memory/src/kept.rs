@@ -53,6 +53,10 @@ impl KeptEngine {
     pub(crate) fn new(engine: *const Engine) -> Self {
         Self(engine)
     }
+
+    pub(crate) fn as_ptr(self) -> *const Engine {
+        self.0
+    }
 }
 
 impl Deref for KeptEngine {

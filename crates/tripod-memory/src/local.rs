@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::heap::Shared;
+use crate::kept::KeptEngine;
 
 /// The highest number of an engine that a table has an entry for. A handle has 8 bits for it. Miri, to
 /// which each engine is much work, comes above it soon.
@@ -62,6 +63,19 @@ pub(crate) fn with_cache<R>(entry: u8, work: impl FnOnce(&Cache) -> R) -> Option
     // SAFETY: an entry is null or leads to a cache in the list of `OWNED`, from which it is taken only
     // by `own` and at the end of the thread, after the entry; `work` calls neither.
     unsafe { cache.as_ref() }.map(work)
+}
+
+/// Does what the calling thread was asked for while it was at work in its cache of `engine`.
+///
+/// That calls wakers, which may end the engine and the cache: both are held until it is done, and
+/// neither is borrowed by the caller.
+#[cold]
+#[inline(never)]
+pub(crate) fn heed(engine: KeptEngine) {
+    let held = OWNED.try_with(|owned| owned.try_borrow().ok()?.held(engine.as_ptr()));
+    if let Ok(Some((engine, cache))) = held {
+        engine.heed(&cache, true);
+    }
 }
 
 /// The calling thread's cache of `engine`, which is made if there is none.
@@ -125,9 +139,12 @@ fn withdraw(engine: &Engine) {
 struct Owned(Vec<(Arc<Engine>, Shared<Cache>)>);
 
 impl Owned {
+    fn held(&self, engine: *const Engine) -> Option<(Arc<Engine>, Shared<Cache>)> {
+        self.0.iter().find(|(known, _)| Arc::as_ptr(known) == engine).cloned()
+    }
+
     fn find(&self, engine: &Engine) -> Option<Shared<Cache>> {
-        let known = self.0.iter().find(|(known, _)| ptr::eq(&raw const **known, engine));
-        known.map(|(_, cache)| cache.clone())
+        self.held(engine).map(|(_, cache)| cache)
     }
 }
 

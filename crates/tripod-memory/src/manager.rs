@@ -240,11 +240,12 @@ impl MemoryManager {
     ///
     /// Done in the background unless [`background_collection`] is turned off; then it is to be called
     /// at least once in an eighth of the shortest time to live, or memory goes back later, and whenever
-    /// a spiller shall be asked. Other threads go on meanwhile: the manager's lock is held for
+    /// a spiller shall be asked. `now` must not run ahead of what later calls say: until they have caught
+    /// up, nothing is due. Other threads go on meanwhile: the manager's lock is held for
     /// microseconds at a time.
     ///
-    /// No panic of the code that it calls gets through: those of spillers and of objects that are
-    /// dropped are [counted](MemoryStats::panics).
+    /// No panic of the code that it calls gets through: those of spillers, of objects that are dropped
+    /// and of wakers are [counted](MemoryStats::panics).
     ///
     /// [`background_collection`]: MemoryManagerBuilder::background_collection
     ///

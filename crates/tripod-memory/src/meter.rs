@@ -317,7 +317,7 @@ impl Besides {
             leases: gauge("tripod_memory_leases", "Leases that there are.")?,
             panics: families.counter(
                 "tripod_memory_panics_total",
-                "Panics of spillers and of pooled objects, caught in a collection.",
+                "Panics of spillers, of pooled objects in a collection, and of wakers, all caught.",
                 &[],
             )?,
             uncharged_bytes: gauge(

@@ -324,13 +324,11 @@ impl Drop for Reservation {
 #[inline(never)]
 fn give_back(record: KeptRecord, bytes: u64) {
     let Record { engine, entry, node, .. } = *record;
-    let attempt = local::with_cache(entry, |cache| {
-        let attempt = cache.unreserve(node, bytes);
-        // The engine is the cache's, which lives as long as its thread has it.
-        engine.heed(cache, attempt.is_asked);
-        attempt.outcome
-    });
-    if attempt != Some(true) {
+    let attempt = local::with_cache(entry, |cache| cache.unreserve(node, bytes));
+    if attempt.is_some_and(|attempt| attempt.is_asked) {
+        local::heed(engine);
+    }
+    if !attempt.is_some_and(|attempt| attempt.outcome) {
         // What comes back last ends the engine: here, when no method of it runs any more.
         let _held = engine.hold();
         engine.unreserve_slowly(node, bytes);

@@ -179,22 +179,25 @@ impl Shelf {
     ///
     /// # Panics
     /// If the slot is not taken: it was put back twice, or is not of this shelf.
-    pub(crate) fn put(&mut self, slot: Slot, idle_since: u32) {
+    pub(crate) fn put(&mut self, slot: Slot, idle_since: u64) {
         self.change(slot.region, |region, layout| region.put(layout, slot.index, idle_since));
     }
 
     /// Takes out the longest run of adjacent spans that are free since before `idle_before`, of
     /// the emptiest region that has such, and of those of its rank the longest unused.
     ///
-    /// The run is at most `max_bytes` long, but at least one span. `u32::MAX` means spans of every
+    /// The run is at most `max_bytes` long, but at least one span. `u64::MAX` means spans of every
     /// age.
-    pub(crate) fn leave(&mut self, idle_before: u32, max_bytes: usize) -> Option<Leaving> {
+    pub(crate) fn leave(&mut self, idle_before: u64, max_bytes: usize) -> Option<Leaving> {
         let spans_max = (max_bytes / self.layout.span_bytes).clamp(1, self.layout.spans as usize);
         loop {
             let region = self.emptiest_due(idle_before)?;
+            // What leaves was not needed; that fewer are idle then is no sign that some were.
+            let lows = self.lows;
             let run = self
                 .change(region, |entry, layout| entry.leave(layout, idle_before, spans_max as u32));
             if let Some(run) = run {
+                self.lows = lows;
                 self.lows.forget(run.len() as u32);
                 return Some(Leaving {
                     region,
@@ -209,7 +212,7 @@ impl Shelf {
     }
 
     /// Begins a new interval, after one that was as long as `looks`.
-    pub(crate) fn look(&mut self, looks: u32) {
+    pub(crate) fn look(&mut self, looks: u64) {
         self.lows.look(looks, self.totals.idle_spans);
     }
 
@@ -219,7 +222,7 @@ impl Shelf {
     }
 
     /// The first region by rank, then age, whose oldest idle span may be due.
-    fn emptiest_due(&self, idle_before: u32) -> Option<RegionId> {
+    fn emptiest_due(&self, idle_before: u64) -> Option<RegionId> {
         let mut from = 0;
         loop {
             let (rank, oldest, id) = self.with_idle.first_from(from)?;

@@ -57,7 +57,8 @@ pub struct MemoryStats {
     pub spilled_bytes: u64,
     /// Bytes of followed accounts that there was no room for at the last collection.
     pub uncharged_bytes: u64,
-    /// How often a spiller, or the `Drop` of an object of a pool, has panicked in a collection.
+    /// How often a spiller, or the `Drop` of an object of a pool, has panicked in a collection, and how
+    /// often the waker of a [`Reserve`](crate::Reserve) that was granted has. None of them goes further.
     pub panics: u64,
 }
 

@@ -25,17 +25,17 @@ use crate::guard::{MAGAZINES, heavy_fence};
 use crate::sync::MutexGuard;
 
 /// Ticks within one time to live.
-const TICKS: u32 = 8;
+const TICKS: u64 = 8;
 
 /// Ticks for which something has to be idle to go back. With the two in which idleness may begin, and
 /// be noticed, they are one time to live.
-const IDLE_TICKS: u32 = 6;
+const IDLE_TICKS: u64 = 6;
 
 /// Caches that are looked at without releasing the lock.
 const CACHES_AT_ONCE: usize = 32;
 
 /// The first tick, so that there is a time before it.
-const FIRST_TICK: u32 = 1 << 16;
+const FIRST_TICK: u64 = 1 << 16;
 
 /// How long each size class keeps what is idle.
 #[derive(Clone, Debug)]
@@ -43,13 +43,13 @@ pub(crate) struct Ttl {
     epoch: Instant,
     tick: Duration,
     /// Ticks of a time to live, by class; a multiple of [`TICKS`].
-    ticks: Box<[u32]>,
+    ticks: Box<[u64]>,
 }
 
 /// What the collector remembers.
 #[derive(Debug)]
 pub(super) struct Notes {
-    tick: u32,
+    tick: u64,
     depots: Vec<Seen>,
     /// A run of spans that could not be finished in the last step.
     unfinished: Option<(Eviction, usize)>,
@@ -87,10 +87,10 @@ impl Ttl {
     /// `ttls` has the time to live of each class; none is zero.
     pub(crate) fn new(epoch: Instant, ttls: &[Duration]) -> Self {
         let shortest = ttls.iter().min().copied().unwrap_or(Duration::MAX);
-        let tick = (shortest / TICKS).max(Duration::from_nanos(1));
+        let tick = (shortest / TICKS as u32).max(Duration::from_nanos(1));
         let ticks = |ttl: &Duration| {
             let each = ttl.as_nanos().div_ceil(tick.as_nanos()).div_ceil(u128::from(TICKS));
-            u32::try_from(each).map_or(u32::MAX / 2, |each| each.saturating_mul(TICKS))
+            u64::try_from(each).map_or(u64::MAX / 2, |each| each.saturating_mul(TICKS))
         };
         Self { epoch, tick, ticks: ttls.iter().map(ticks).collect() }
     }
@@ -100,25 +100,25 @@ impl Ttl {
         self.tick
     }
 
-    fn tick_at(&self, now: Instant) -> u32 {
+    fn tick_at(&self, now: Instant) -> u64 {
         let passed = now.saturating_duration_since(self.epoch).as_nanos() / self.tick.as_nanos();
-        u32::try_from(passed).unwrap_or(u32::MAX).saturating_add(FIRST_TICK)
+        u64::try_from(passed).unwrap_or(u64::MAX).saturating_add(FIRST_TICK)
     }
 
     /// How many looks at `class` lie between two ticks.
-    fn looks(&self, class: usize, from: u32, to: u32) -> u32 {
+    fn looks(&self, class: usize, from: u64, to: u64) -> u64 {
         let each = (self.ticks[class] / TICKS).max(1);
         to / each - from / each
     }
 
     /// The stamp of what has not been needed for `looks`.
-    fn unneeded_since(&self, class: usize, tick: u32, looks: u32) -> u32 {
+    fn unneeded_since(&self, class: usize, tick: u64, looks: u64) -> u64 {
         let each = (self.ticks[class] / TICKS).max(1);
         tick.saturating_sub(looks.saturating_mul(each).saturating_add(1))
     }
 
     /// A span with a stamp below this has been free for too long.
-    fn idle_before(&self, class: usize, tick: u32) -> u32 {
+    fn idle_before(&self, class: usize, tick: u64) -> u64 {
         tick.saturating_sub(self.ticks[class] / TICKS * IDLE_TICKS)
     }
 }
@@ -131,7 +131,7 @@ impl Default for Notes {
 
 impl Notes {
     /// The tick of the last collection.
-    pub(super) fn tick(&self) -> u32 {
+    pub(super) fn tick(&self) -> u64 {
         self.tick
     }
 
@@ -177,14 +177,14 @@ impl Engine {
     }
 
     /// Moves the tick on; answers both if it moved.
-    fn advance(&self, now: Instant) -> Option<(u32, u32)> {
+    fn advance(&self, now: Instant) -> Option<(u64, u64)> {
         let mut state = self.lock();
         let (from, to) = (state.collection.tick, self.ttl.tick_at(now));
         state.collection.tick = to.max(from);
         (to > from).then_some((from, to))
     }
 
-    fn look_at_shelves(&self, from: u32, to: u32) {
+    fn look_at_shelves(&self, from: u64, to: u64) {
         let mut state = self.lock();
         for (class, shelf) in state.shelves.iter_mut().enumerate() {
             let looks = self.ttl.looks(class, from, to);
@@ -194,7 +194,7 @@ impl Engine {
         }
     }
 
-    fn look_at_caches(&self, from: u32, to: u32) {
+    fn look_at_caches(&self, from: u64, to: u64) {
         let mut next = 0;
         loop {
             let mut state = self.lock();
@@ -208,7 +208,7 @@ impl Engine {
         }
     }
 
-    fn look_at_depots(&self, from: u32, to: u32) {
+    fn look_at_depots(&self, from: u64, to: u64) {
         for (class, depot) in self.depots.iter().enumerate() {
             let looks = self.ttl.looks(class, from, to);
             let Some(depot) = depot.get().filter(|_| looks > 0) else { continue };
@@ -293,7 +293,7 @@ impl Engine {
         self.finish(state);
         state = self.lock();
         let before = state.ledger.committed();
-        while let Some(eviction) = state.choose_eviction(u64::MAX, u32::MAX) {
+        while let Some(eviction) = state.choose_eviction(u64::MAX, ANY_AGE) {
             state = self.carry_out(state, eviction);
         }
         let after = state.ledger.committed();
@@ -305,7 +305,7 @@ impl Engine {
 
 impl State {
     /// Takes what was not needed out of some caches, if their threads are not at work in them.
-    fn take_unneeded(&mut self, ttl: &Ttl, caches: std::ops::Range<usize>, from: u32, to: u32) {
+    fn take_unneeded(&mut self, ttl: &Ttl, caches: std::ops::Range<usize>, from: u64, to: u64) {
         let mut found = Vec::new();
         for index in caches {
             let registered = &mut self.caches[index];

@@ -11,6 +11,7 @@
 //! | accounts, the pressure | once a second if there are any, or anyone wants to know | `counting/charge.rs`, `pressure/watch.rs` |
 //! | the line | when somebody enters it, and ten times a second while somebody waits and can be helped | here |
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ pub(crate) struct Extras {
     pub(crate) accounts: Accounts,
     pub(crate) spillers: Spillers,
     pub(crate) watch: Watch,
+    /// A statistic that guards nothing: Relaxed.
+    pub(super) waker_panics: AtomicU64,
 }
 
 impl Extras {
@@ -54,12 +57,14 @@ impl Extras {
             accounts: Accounts::default(),
             spillers: Spillers::default(),
             watch: Watch::new(system, limit_bytes),
+            waker_panics: AtomicU64::new(0),
         }
     }
 
     /// How often code of the user has panicked.
     pub(crate) fn panics(&self) -> u64 {
-        self.spillers.panics() + self.pools.panics()
+        let wakers = self.waker_panics.load(Ordering::Relaxed);
+        self.spillers.panics() + self.pools.panics() + wakers
     }
 }
 

@@ -1,9 +1,8 @@
 //! Making room: calling back what threads have cached, and giving idle memory back to the system.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Waker;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::{Effort, Engine, State, Waiter, mapping};
@@ -22,7 +21,7 @@ pub(super) const DISCARD_BYTES_MAX: usize = 2 << 20;
 const DEBT_BYTES: u64 = 256 << 10;
 
 /// Stamps of idle memory are less than this.
-pub(super) const ANY_AGE: u32 = u32::MAX;
+pub(super) const ANY_AGE: u64 = u64::MAX;
 
 /// A run of spans that is on its way back to the system.
 #[derive(Debug)]
@@ -176,23 +175,28 @@ impl Engine {
         }
         let last = state.kept_if_done();
         drop(state);
-        let panicked = if granted.is_empty() { None } else { self.serve(granted) };
-        drop(last);
-        if let Some(panicked) = panicked {
-            resume_unwind(panicked);
+        if !granted.is_empty() {
+            self.serve(granted);
         }
+        drop(last);
     }
 
-    /// Notes how long those in line have waited, and wakes them; answers with the first panic.
+    /// Notes how long those in line have waited, and wakes them, whatever the wakers do: those behind
+    /// one that panics were granted something, too, and nobody else would tell them. Nor does a panic
+    /// go on from here: who called may just hold a slot or a charge, or be a drop.
     #[cold]
-    fn serve(&self, granted: Vec<(Waiter, Arc<Record>)>) -> Option<Box<dyn Any + Send>> {
+    fn serve(&self, granted: Vec<(Waiter, Arc<Record>)>) {
         let now = Instant::now();
         for (waiter, record) in &granted {
             if let Some(since) = waiter.since {
                 self.meter.waited(record, now.saturating_duration_since(since));
             }
         }
-        wake_all(granted.into_iter().map(|(waiter, _)| waiter.waker))
+        for (waiter, _) in granted {
+            if catch_unwind(AssertUnwindSafe(|| waiter.waker.wake())).is_err() {
+                self.extras.waker_panics.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Puts what the depots hold on the shelves.
@@ -203,13 +207,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// Wakes everybody, whatever the wakers do: those behind one that panics were granted something, too,
-/// and nobody else would tell them. Answers the first panic.
-fn wake_all(wakers: impl Iterator<Item = Waker>) -> Option<Box<dyn Any + Send>> {
-    let wake = |waker: Waker| catch_unwind(AssertUnwindSafe(|| waker.wake())).err();
-    wakers.filter_map(wake).reduce(|first, _| first)
 }
 
 impl State {
@@ -286,7 +283,7 @@ impl State {
 
     /// Picks idle spans of at most about `bytes`: of the smallest class that covers them, or else of
     /// the one that has most.
-    pub(super) fn choose_eviction(&mut self, bytes: u64, idle_before: u32) -> Option<Eviction> {
+    pub(super) fn choose_eviction(&mut self, bytes: u64, idle_before: u64) -> Option<Eviction> {
         // What a collection left half done is the first to go; to discard it again harms nothing.
         if let Some((unfinished, _)) = self.collection.take_unfinished() {
             return Some(unfinished);
@@ -304,7 +301,7 @@ impl State {
 
     /// Picks spans of at most about `bytes` that are free since before the tick `before`, of the class
     /// that has most.
-    fn choose_stale(&mut self, bytes: u64, before: u32) -> Option<Eviction> {
+    fn choose_stale(&mut self, bytes: u64, before: u64) -> Option<Eviction> {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(DISCARD_BYTES_MAX);
         let mut filled = [(0, 0); CLASSES_MAX];
         let mut count = 0;
@@ -326,7 +323,7 @@ impl State {
     pub(super) fn choose_of(
         &mut self,
         class: usize,
-        idle_before: u32,
+        idle_before: u64,
         bytes: usize,
     ) -> Option<Eviction> {
         let leaving = self.shelves[class].leave(idle_before, bytes)?;

@@ -23,8 +23,8 @@ impl Lows {
     }
 
     /// Ends an interval that is as long as `looks`; `idle` begin the next.
-    pub(super) fn look(&mut self, looks: u32, idle: u64) {
-        let looks = (looks as usize).min(LOOKS);
+    pub(super) fn look(&mut self, looks: u64, idle: u64) {
+        let looks = usize::try_from(looks).unwrap_or(LOOKS).min(LOOKS);
         self.before.rotate_left(looks);
         self.before[LOOKS - looks..].fill(self.current);
         self.current = u32::try_from(idle).unwrap_or(u32::MAX);
@@ -65,7 +65,7 @@ mod tests {
     fn what_has_left_is_counted_no_more() {
         let mut lows = Lows::default();
         lows.look(1, 10);
-        lows.look(LOOKS as u32, 10);
+        lows.look(LOOKS as u64, 10);
         assert_eq!(lows.unneeded(), 10);
         lows.forget(7);
         assert_eq!(lows.unneeded(), 3);

@@ -9,7 +9,7 @@
 const NONE: u32 = u32::MAX;
 
 /// `(rank, oldest stamp, region)`.
-pub(super) type Key = (u8, u32, u32);
+pub(super) type Key = (u8, u64, u32);
 
 #[derive(Debug)]
 pub(super) struct Order {
@@ -20,7 +20,7 @@ pub(super) struct Order {
 #[derive(Clone, Copy, Debug)]
 struct Node {
     rank: u8,
-    oldest: u32,
+    oldest: u64,
     left: u32,
     right: u32,
 }
@@ -163,7 +163,7 @@ mod tests {
         let (mut order, mut model, mut random) = (Order::new(), BTreeSet::new(), Random(42));
         let mut keys: Vec<Option<Key>> = vec![None; REGIONS as usize];
         assert!(order.make_room(REGIONS));
-        for step in 0..100_000_u32 {
+        for step in 0..100_000_u64 {
             let region = random.below(REGIONS.into()) as u32;
             if let Some(key) = keys[region as usize].take() {
                 order.remove(key);

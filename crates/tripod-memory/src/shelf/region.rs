@@ -18,7 +18,7 @@ pub(super) struct Region {
     /// Every span was committed when it was offered for a huge page, and none has left since.
     pub(super) huge: bool,
     /// No idle span is older than this; some may all be younger, until somebody looks.
-    oldest: u32,
+    oldest: u64,
     /// The free slots.
     free: Bits,
     vacant: Bits,
@@ -44,14 +44,14 @@ pub(super) struct Counts {
 pub(super) struct Filed {
     pub(super) with_free: Option<u8>,
     pub(super) with_vacant: Option<u8>,
-    pub(super) with_idle: Option<(u8, u32)>,
+    pub(super) with_idle: Option<(u8, u64)>,
     pub(super) collapsible: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Span {
     /// When its last slot came back, the latest time since it was committed.
-    stamp: u32,
+    stamp: u64,
     free: u16,
     state: State,
 }
@@ -64,8 +64,8 @@ enum State {
 }
 
 /// Whether a span of this age goes; the largest time is for every age.
-pub(super) fn is_due(stamp: u32, idle_before: u32) -> bool {
-    stamp < idle_before || idle_before == u32::MAX
+pub(super) fn is_due(stamp: u64, idle_before: u64) -> bool {
+    stamp < idle_before || idle_before == u64::MAX
 }
 
 impl Region {
@@ -167,7 +167,7 @@ impl Region {
     ///
     /// # Panics
     /// If the slot is not taken.
-    pub(super) fn put(&mut self, layout: &ClassLayout, slot: u32, idle_since: u32) {
+    pub(super) fn put(&mut self, layout: &ClassLayout, slot: u32, idle_since: u64) {
         assert!(slot < layout.slots(), "slot {slot} came back to a region of {}", layout.slots());
         let span = layout.span_of_slot(slot);
         let entry = &mut self.spans[span as usize];
@@ -206,7 +206,7 @@ impl Region {
     pub(super) fn leave(
         &mut self,
         layout: &ClassLayout,
-        idle_before: u32,
+        idle_before: u64,
         spans_max: u32,
     ) -> Option<Range<u32>> {
         let Some(run) = self.longest_due(idle_before, spans_max) else {
@@ -229,7 +229,7 @@ impl Region {
     }
 
     /// The first of the longest runs, cut at `spans_max`.
-    fn longest_due(&self, idle_before: u32, spans_max: u32) -> Option<Range<u32>> {
+    fn longest_due(&self, idle_before: u64, spans_max: u32) -> Option<Range<u32>> {
         let mut longest = 0..0;
         let mut run = 0..0;
         for span in self.idle.iter() {

@@ -43,19 +43,19 @@ enum Step {
     Add,
     Commit(usize),
     Take(usize),
-    Put(Vec<Index>, u32),
-    Leave(u32, usize),
+    Put(Vec<Index>, u64),
+    Leave(u64, usize),
     Left(Index),
     Collapse,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let age = prop_oneof![3 => 0..20_u32, 1 => Just(u32::MAX)];
+    let age = prop_oneof![3 => 0..20_u64, 1 => Just(u64::MAX)];
     prop_oneof![
         1 => Just(Step::Add),
         3 => (1..8_usize).prop_map(Step::Commit),
         4 => (0..20_usize).prop_map(Step::Take),
-        4 => (prop::collection::vec(any::<Index>(), 1..12), 0..20_u32)
+        4 => (prop::collection::vec(any::<Index>(), 1..12), 0..20_u64)
             .prop_map(|(which, stamp)| Step::Put(which, stamp)),
         3 => (age, 0..6_usize).prop_map(|(age, spans)| Step::Leave(age, spans)),
         3 => any::<Index>().prop_map(Step::Left),
@@ -66,7 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Span {
     Vacant,
-    Committed { taken: BTreeSet<u32>, stamp: u32 },
+    Committed { taken: BTreeSet<u32>, stamp: u64 },
     Leaving,
 }
 
@@ -134,7 +134,7 @@ impl Model {
         Some(Slot { region: RegionId(id), index })
     }
 
-    fn put(&mut self, slot: Slot, idle_since: u32) {
+    fn put(&mut self, slot: Slot, idle_since: u64) {
         let span = (slot.index / self.layout.slots_per_span) as usize;
         let spans = &mut self.regions.get_mut(&slot.region.0).unwrap().1;
         let Span::Committed { taken, stamp } = &mut spans[span] else { unreachable!() };
@@ -143,10 +143,10 @@ impl Model {
     }
 
     /// The regions that are first to leave, and the longest run in each.
-    fn leave(&self, idle_before: u32, spans_max: usize) -> BTreeMap<u32, (u32, u32)> {
+    fn leave(&self, idle_before: u64, spans_max: usize) -> BTreeMap<u32, (u32, u32)> {
         let due = |span: &Span| match span {
             Span::Committed { taken, stamp } => {
-                taken.is_empty() && (*stamp < idle_before || idle_before == u32::MAX)
+                taken.is_empty() && (*stamp < idle_before || idle_before == u64::MAX)
             }
             _ => false,
         };
@@ -248,7 +248,7 @@ impl Pair {
         assert_eq!(self.shelf.base(id), base);
     }
 
-    fn leave(&mut self, idle_before: u32, spans: usize) {
+    fn leave(&mut self, idle_before: u64, spans: usize) {
         let span_bytes = self.model.layout.span_bytes;
         // A byte short of one more span must not let one more go.
         let max_bytes = (spans + 1) * span_bytes - 1;
@@ -330,7 +330,7 @@ proptest! {
             pair.left(leaving);
         }
         while pair.shelf.sums().reclaimable_bytes > 0 {
-            pair.leave(u32::MAX, 1 << 20);
+            pair.leave(u64::MAX, 1 << 20);
             let leaving = pair.leaving.pop().unwrap();
             pair.left(leaving);
         }
@@ -351,6 +351,24 @@ fn no_slot_is_handed_out_twice() {
 }
 
 #[test]
+fn spans_that_leave_count_as_unneeded_once() {
+    let mut shelf = committed(layout(8, 1), 1);
+    let span = shelf.layout().span_bytes;
+    shelf.look(1);
+    shelf.look(5);
+    assert_eq!(shelf.unneeded_bytes(), 8 * span);
+    let leaving = shelf.leave(u64::MAX, 2 * span).unwrap();
+    let _ = shelf.left(leaving);
+    assert_eq!(shelf.unneeded_bytes(), 6 * span);
+    shelf.look(1);
+    assert_eq!(shelf.unneeded_bytes(), 6 * span, "that two have left says nothing of the others");
+    let taken = take(&mut shelf, 5);
+    taken.into_iter().for_each(|slot| shelf.put(slot, 0));
+    shelf.look(1);
+    assert_eq!(shelf.unneeded_bytes(), span, "five were needed at once");
+}
+
+#[test]
 #[should_panic(expected = "slot 5 came back twice")]
 fn a_second_put_panics() {
     let mut shelf = committed(layout(4, 8), 1);
@@ -365,7 +383,7 @@ fn a_second_put_panics_after_the_span_left() {
     let mut shelf = committed(layout(2, 1), 1);
     let slots = take(&mut shelf, 2);
     shelf.put(slots[0], 1);
-    let leaving = shelf.leave(u32::MAX, 1).unwrap();
+    let leaving = shelf.leave(u64::MAX, 1).unwrap();
     assert_eq!(shelf.left(leaving).region, None);
     shelf.put(slots[0], 1);
 }
@@ -376,7 +394,7 @@ fn a_put_into_a_removed_region_panics() {
     let mut shelf = committed(layout(1, 1), 1);
     let slots = take(&mut shelf, 1);
     shelf.put(slots[0], 1);
-    let leaving = shelf.leave(u32::MAX, 1).unwrap();
+    let leaving = shelf.leave(u64::MAX, 1).unwrap();
     assert!(shelf.left(leaving).region.is_some());
     shelf.put(slots[0], 1);
 }
@@ -407,7 +425,7 @@ fn a_span_is_as_young_as_its_youngest_slot() {
 fn a_large_slot_leaves_whatever_the_limit_and_takes_its_region_along() {
     let mut shelf = committed(ClassLayout::of(64 << 20), 2);
     let region_bytes = (64 << 20) + 4096;
-    let leaving = shelf.leave(u32::MAX, 1).unwrap();
+    let leaving = shelf.leave(u64::MAX, 1).unwrap();
     assert_eq!((leaving.offset, leaving.len_bytes), (4096, 64 << 20));
     assert_eq!(shelf.sums().leaving_bytes, 64 << 20);
     let left = shelf.left(leaving);
@@ -423,7 +441,7 @@ fn a_region_is_offered_for_huge_pages_again_after_a_span_left() {
     assert_eq!(shelf.next_to_collapse(), None);
     let mut shelf = committed(ClassLayout::of(4096), 1);
     assert!(shelf.next_to_collapse().is_some());
-    let leaving = shelf.leave(u32::MAX, 4096).unwrap();
+    let leaving = shelf.leave(u64::MAX, 4096).unwrap();
     let kept = take(&mut shelf, 1);
     assert_eq!(shelf.left(leaving).region, None);
     assert_eq!(shelf.next_to_collapse(), None, "a span is vacant");
@@ -436,7 +454,7 @@ fn young_regions_are_not_looked_at_for_old_spans() {
     let mut shelf = committed(layout(8, 1), 3);
     let slots = take(&mut shelf, 24);
     for slot in slots {
-        shelf.put(slot, 10 * (1 + slot.region.0));
+        shelf.put(slot, 10 * (1 + u64::from(slot.region.0)));
     }
     let mut gone = Vec::new();
     while let Some(leaving) = shelf.leave(25, 2 * 4096) {
@@ -492,7 +510,7 @@ fn traffic_after_a_burst_drains_regions() {
 
     let mut shelf = shelf.into_inner();
     let mut removed = 0;
-    while let Some(leaving) = shelf.leave(u32::MAX, usize::MAX) {
+    while let Some(leaving) = shelf.leave(u64::MAX, usize::MAX) {
         removed += usize::from(shelf.left(leaving).region.is_some());
     }
     assert_eq!(removed, by_shelf);

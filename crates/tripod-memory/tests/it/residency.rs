@@ -236,6 +236,24 @@ fn what_is_used_in_between_stays_and_what_lies_beside_it_goes() {
 }
 
 #[test]
+fn a_manager_of_a_year_gives_back_as_on_its_first_day() {
+    // The last is more ticks than 32 bits count, and a year with this time to live.
+    const TICK: Duration = Duration::from_micros(450);
+    let builder = MemoryManager::builder().ttl(TICK * 8).background_collection(false);
+    let mut clocked = Clocked { memory: builder.build().unwrap(), now: Instant::now() };
+    for ticks in [0, 1 << 32, 1 << 36] {
+        clocked.pass(Duration::from_micros(TICK.as_micros() as u64 * ticks));
+        drop(clocked.memory.acquire(64 << 10).unwrap());
+        for tick in 1..=4 {
+            clocked.pass(TICK);
+            assert_ne!(clocked.idle(), 0, "tick {tick} after {ticks}");
+        }
+        (0..5).for_each(|_| clocked.pass(TICK));
+        assert_eq!(clocked.idle(), 0, "after {ticks} ticks");
+    }
+}
+
+#[test]
 fn each_class_has_the_time_to_live_that_was_set_for_it() {
     let builder = MemoryManager::builder().ttl(TTL).class_ttl(64 << 10, TTL * 4);
     let memory = builder.background_collection(false).build().unwrap();
