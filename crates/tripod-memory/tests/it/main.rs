@@ -36,6 +36,7 @@ mod reserve;
 mod residency;
 mod spill;
 mod stress;
+mod symmetric;
 mod threads;
 mod zeroed;
 

@@ -89,7 +89,7 @@ fn work(memory: &MemoryManager, budget: &Budget, held_now: &AtomicU64, seed: u64
 }
 
 #[test]
-fn eight_threads_lose_no_byte_and_no_wakeup() {
+pub(crate) fn eight_threads_lose_no_byte_and_no_wakeup() {
     let memory = manager(BUDGET);
     let outer = memory.budget("outer").limit_bytes(70_000).create().unwrap();
     let inner = outer.budget("inner").limit_bytes(40_000).create().unwrap();
@@ -111,7 +111,7 @@ fn eight_threads_lose_no_byte_and_no_wakeup() {
 }
 
 #[test]
-fn no_acquire_is_refused_while_at_most_half_is_checked_out() {
+pub(crate) fn no_acquire_is_refused_while_at_most_half_is_checked_out() {
     const THREADS: usize = 32;
     let classes = [1024, 2048, 4096, 8192];
     // Each thread has at most one buffer out, so half of the budget suffices for all of them.
@@ -168,7 +168,7 @@ fn with_idle_buffers_of_the_wrong_class_filling_the_budget_none_is_refused() {
 }
 
 #[test]
-fn the_collector_takes_nothing_from_a_thread_that_is_at_work() {
+pub(crate) fn the_collector_takes_nothing_from_a_thread_that_is_at_work() {
     // What is idle in many classes at once, so that there is much to take from one cache.
     const CLASSES: usize = 16;
     const ROUNDS: u64 = 250;
@@ -323,7 +323,7 @@ impl Stress {
 }
 
 #[test]
-fn threads_that_come_and_go_find_their_buffers_as_they_left_them() {
+pub(crate) fn threads_that_come_and_go_find_their_buffers_as_they_left_them() {
     let stress = Stress::new();
     thread::scope(|scope| {
         for owner in 0..8 {
