@@ -113,7 +113,9 @@ fn own(memory: &MemoryManager, title: &'static str, len: usize, limits: &[(usize
 }
 
 fn own_4k(memory: &MemoryManager) -> Row {
-    own(memory, "4 KiB", 4 * KIB, &[(1, 0.6), (2, 0.65)])
+    let mut row = own(memory, "4 KiB", 4 * KIB, &[(1, 0.6), (2, 0.65)]);
+    row.contenders.extend(tripod::other_ways::<{ 4 * KIB }>(memory));
+    row
 }
 
 fn own_64k(memory: &MemoryManager) -> Row {

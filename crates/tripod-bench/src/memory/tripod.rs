@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tripod_memory::{Buffer, MemoryManager, MemoryManagerBuilder};
+use tripod_memory::{AcquireError, Buffer, MemoryManager, MemoryManagerBuilder};
 
 use super::replay::Heap;
 use super::source::{Held, Source};
@@ -108,6 +108,49 @@ impl Held for Buffer {
     fn put(&mut self, at: usize, byte: u8) {
         self[at] = byte;
     }
+}
+
+/// Other ways to the same buffers, shown beside: what the design page says of them is read from here.
+pub(crate) fn other_ways<const LEN: usize>(memory: &MemoryManager) -> Vec<Contender> {
+    vec![length_known::<LEN>(memory), in_turn(memory, LEN), of_a_child(memory, LEN)]
+}
+
+/// The compiler knows the length, as it does in most programs.
+fn length_known<const LEN: usize>(memory: &MemoryManager) -> Contender {
+    let memory = memory.clone();
+    let prepare = move || {
+        let memory = memory.clone();
+        move |_| drop(taken(black_box(&memory).acquire(LEN)))
+    };
+    Contender::new("(tripod, length known)", Side::Beside, prepare)
+}
+
+/// Two managers, one after the other.
+fn in_turn(memory: &MemoryManager, len: usize) -> Contender {
+    let (memory, other) = (memory.clone(), manager());
+    let prepare = move || {
+        let managers = [memory.clone(), other.clone()];
+        move |number: usize| drop(taken(black_box(&managers)[number % 2].acquire(black_box(len))))
+    };
+    Contender::new("(tripod, two in turn)", Side::Beside, prepare)
+}
+
+/// Charged to a budget below the root, too.
+fn of_a_child(memory: &MemoryManager, len: usize) -> Contender {
+    let child = memory.budget("row").limit_bytes(BUDGET_BYTES / 8).create().expect(GOOD);
+    let prepare = move || {
+        let child = child.clone();
+        move |_| drop(taken(black_box(&child).acquire(black_box(len))))
+    };
+    Contender::new("(tripod, of a child)", Side::Beside, prepare)
+}
+
+/// The buffer, which somebody might look at.
+#[inline(always)]
+fn taken(buffer: Result<Buffer, AcquireError>) -> Buffer {
+    let mut buffer = buffer.expect("no row comes near its budget");
+    black_box(buffer.as_mut_ptr());
+    buffer
 }
 
 /// Hands a buffer on as `Bytes`, of which there are two for a while.
